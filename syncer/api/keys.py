@@ -34,7 +34,11 @@ class ObjectKey(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.group_resource}/{self.namespace}/{self.name}" if self.namespace else f"{self.group_resource}/{self.name}"
+        return (
+            f"{self.group_resource}/{self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.group_resource}/{self.name}"
+        )
 
 
 class SyncKey(NamedTuple):
