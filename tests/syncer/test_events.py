@@ -1,0 +1,163 @@
+"""Events: told once per change of outcome, bounded in rate, size and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncer.errors import SyncError
+from syncer.events import EventRecorder, Outcome, OutcomeMemory, Regarding, event_manifest
+from syncer.kube.errors import AlreadyExists, Forbidden
+from syncer.kube.objects import KubeObject, ResourceInfo, decode_object
+from syncer.metrics import Metrics
+
+WEB = Regarding("apps/v1", "Deployment", "shop", "web", "uid-1")
+BAD = Outcome("Invalid", "spec.replicas: must not be negative")
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+class Server:
+    """Takes Events; answers 409 to a name that it has, or the error it was told to give."""
+
+    def __init__(self, error: SyncError | None = None) -> None:
+        self.events: dict[str, dict[str, object]] = {}
+        self.requests = 0
+        self.error = error
+
+    async def create(self, info: ResourceInfo, namespace: str, body: bytes) -> KubeObject:
+        self.requests += 1
+        assert info.path(namespace) == f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+        if self.error:
+            raise self.error
+        event = orjson.loads(body)
+        name = event["metadata"]["name"]
+        if name in self.events:
+            raise AlreadyExists(409, "AlreadyExists", "exists")
+        self.events[name] = event
+        return decode_object(body)
+
+
+async def settle(recorder: EventRecorder) -> None:
+    task = asyncio.create_task(recorder.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def test_the_same_outcome_is_news_only_once() -> None:
+    memory = OutcomeMemory()
+    assert memory.changed("u", "east", BAD)
+    assert not memory.changed("u", "east", BAD)
+    assert memory.changed("u", "west", BAD)
+    assert memory.changed("u", "east", BAD._replace(message="other"))
+
+
+def test_trouble_after_all_was_well_is_news_again() -> None:
+    memory = OutcomeMemory()
+    assert not memory.changed("u", "east", None)
+    assert memory.changed("u", "east", BAD)
+    assert not memory.changed("u", "east", None)
+    assert memory.changed("u", "east", BAD)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.sampled_from([None, "A", "B"])), max_size=60)
+)
+def test_news_is_exactly_a_difference_to_what_was_told_last(steps: list[tuple[str, str, str | None]]) -> None:
+    memory, last = OutcomeMemory(), dict[tuple[str, str], str | None]()
+    for uid, slot, word in steps:
+        outcome = Outcome(word, "m") if word else None
+        assert memory.changed(uid, slot, outcome) is (word is not None and last.get((uid, slot)) != word)
+        last[uid, slot] = word
+
+
+def test_memory_is_bounded_and_a_deleted_object_is_forgotten() -> None:
+    """P18."""
+    memory = OutcomeMemory(limit=3)
+    for number in range(10):
+        memory.changed(f"u{number}", "east", BAD)
+    assert len(memory._told) == 3
+    assert not memory.changed("u9", "east", BAD)
+    memory.forget("u9")
+    assert memory.changed("u9", "east", BAD)
+
+
+def test_the_manifest_is_what_kubernetes_expects() -> None:
+    event = orjson.loads(event_manifest(WEB, "east", BAD, now=NOW, instance="host"))
+    assert event["eventTime"] == "2026-01-02T03:04:05.678901Z"
+    assert event["metadata"]["namespace"] == "shop"
+    assert event["metadata"]["name"].startswith("web.")
+    assert event["regarding"]["uid"] == "uid-1"
+    assert (event["type"], event["reason"], event["note"]) == ("Warning", "Invalid", BAD.message)
+
+
+@pytest.mark.parametrize("name", ["system:node:x", "A" * 253, "..", "x" * 200 + ".-."])
+def test_any_object_name_gives_a_valid_event_name(name: str) -> None:
+    event = orjson.loads(event_manifest(WEB._replace(name=name), "east", BAD, now=NOW, instance="host"))
+    label = event["metadata"]["name"]
+    assert len(label) <= 253
+    assert all(part and part[0].isalnum() and part[-1].isalnum() for part in label.split("."))
+    assert event["regarding"]["name"] == name
+
+
+def test_long_notes_are_cut_and_secrets_taken_out() -> None:
+    """P17."""
+    note = "Bearer c4n4ry-token-123456 " + "x" * 5000
+    event = orjson.loads(event_manifest(WEB, "east", Outcome("Invalid", note), now=NOW, instance="host"))
+    assert len(event["note"]) == 1024
+    assert "c4n4ry" not in event["note"]
+
+
+def test_cluster_scoped_objects_report_into_default() -> None:
+    event = orjson.loads(event_manifest(WEB._replace(namespace=""), "east", BAD, now=NOW, instance="host"))
+    assert event["metadata"]["namespace"] == "default"
+    assert "namespace" not in event["regarding"]
+
+
+async def test_a_hundred_passes_with_one_outcome_make_one_event() -> None:
+    server = Server()
+    recorder = EventRecorder(server, Metrics())
+    for _ in range(100):
+        recorder.outcome(WEB, "east", BAD)
+    await settle(recorder)
+    assert server.requests == 1
+
+
+async def test_a_restarted_operator_does_not_repeat_itself() -> None:
+    server, metrics = Server(), Metrics()
+    for _ in range(3):
+        recorder = EventRecorder(server, metrics)
+        recorder.outcome(WEB, "east", BAD)
+        await settle(recorder)
+    assert len(server.events) == 1
+    assert b"syncline_events_dropped_total 0.0" in metrics.exposition()
+
+
+async def test_events_that_are_refused_are_counted_and_the_next_ones_still_go_out() -> None:
+    server, metrics = Server(Forbidden(403, "Forbidden", "namespace is terminating")), Metrics()
+    recorder = EventRecorder(server, metrics)
+    recorder.outcome(WEB, "east", BAD)
+    await settle(recorder)
+    server.error = None
+    recorder.outcome(WEB, "west", BAD)
+    await settle(recorder)
+    assert len(server.events) == 1
+    assert b"syncline_events_dropped_total 1.0" in metrics.exposition()
+
+
+async def test_beyond_the_rate_events_wait_and_beyond_the_queue_they_are_dropped() -> None:
+    server, metrics = Server(), Metrics()
+    recorder = EventRecorder(server, metrics, qps=0.001, burst=5)
+    for number in range(1500):
+        recorder.outcome(WEB, f"t{number}", BAD)
+    await settle(recorder)
+    assert server.requests == 5
+    assert b"syncline_events_dropped_total 500.0" in metrics.exposition()
