@@ -148,20 +148,26 @@ def _holds(term: LabelRequirement, labels: Mapping[str, str]) -> bool:
 class Toleration(ApiModel):
     """Kubernetes toleration. In `targets.tolerations` it answers a SyncTarget's taint, in a transform a node's."""
 
-    key: str = ""
+    key: LabelKey | None = Field(default=None, description="Unset means every key; operator Exists then.")
     operator: Literal["Exists", "Equal"] = "Equal"
-    value: str = ""
-    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    value: Annotated[str, Field(max_length=1024)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Unset means every effect."
+    )
     toleration_seconds: int | None = None
 
     rules = (
         Rule(
-            "size(self.key) > 0 || self.operator == 'Exists'",
-            "a toleration without key needs operator Exists",
-            ".operator",
+            "has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator Exists", ".operator"
         ),
-        Rule("self.operator == 'Equal' || size(self.value) == 0", "operator Exists takes no value", ".value"),
+        Rule("self.operator == 'Equal' || !has(self.value)", "operator Exists takes no value", ".value"),
     )
+
+    def tolerates(self, key: str, value: str, effect: str) -> bool:
+        """Whether it answers a taint."""
+        if self.effect not in (None, effect) or self.key not in (None, key):
+            return False
+        return self.operator == "Exists" or (self.value or "") == value
 
 
 class Condition(StatusModel):

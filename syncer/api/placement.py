@@ -24,8 +24,9 @@ from syncer.api.common import (
 )
 from syncer.api.transforms import Transform
 
-API_VERSION_PATTERN = r"^(\*|([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?)$"
-KIND_PATTERN = r"^(\*|[A-Za-z][A-Za-z0-9]*)$"
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+API_VERSION_PATTERN = rf"^(\*|([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL})$"
+KIND_PATTERN = r"^(\*|[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?)$"
 MAX_ERRORS = 10  # errors listed per target; the rest is a count
 MAX_COMPLETED_RUNS = 1000
 

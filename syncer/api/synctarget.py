@@ -8,8 +8,6 @@ from pydantic import Field
 
 from syncer.api.common import (
     MAX_ITEMS,
-    TARGET_NAME_MAX,
-    TARGET_NAME_PATTERN,
     ApiModel,
     ApiObject,
     Column,
@@ -19,8 +17,10 @@ from syncer.api.common import (
     LabelValue,
     Later,
     NonEmpty,
+    ObjectMeta,
     Rule,
     StatusModel,
+    TargetName,
 )
 from syncer.api.names import SYSTEM_NAMESPACE
 
@@ -146,20 +146,20 @@ class SyncTargetStatus(StatusModel):
     conditions: Conditions = ()
 
 
+class SyncTargetMeta(ObjectMeta):
+    """Metadata with a target's name: a DNS label of at most 40 characters."""
+
+    name: TargetName
+
+
 class SyncTarget(ApiObject):
     """One downstream cluster."""
 
+    metadata: SyncTargetMeta
     kind: Literal["SyncTarget"] = "SyncTarget"
     spec: SyncTargetSpec
     status: SyncTargetStatus = SyncTargetStatus()
 
-    rules = (
-        Rule(
-            f"size(self.metadata.name) <= {TARGET_NAME_MAX} && self.metadata.name.matches('{TARGET_NAME_PATTERN}')",
-            f"a SyncTarget's name is a DNS label of at most {TARGET_NAME_MAX} characters",
-            ".metadata.name",
-        ),
-    )
     plural: ClassVar[str] = "synctargets"
     short_names: ClassVar[tuple[str, ...]] = ("st",)
     namespaced: ClassVar[bool] = False
