@@ -1,0 +1,111 @@
+"""Objects that are never synced, whatever a placement selects, each with the reason that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from syncer.api.keys import GroupKind
+from syncer.api.names import SKIP_LABEL
+
+_ENDPOINTS_MANAGER: Final = "endpoints.kubernetes.io/managed-by"
+_SLICE_MANAGER: Final = "endpointslice.kubernetes.io/managed-by"
+_SLICE_CONTROLLERS: Final = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
+
+
+class Owner(Protocol):
+    """What is read of an owner reference."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def controller(self) -> bool: ...
+
+
+class SourceObject(Protocol):
+    """What is read of an object; `syncer.kube.objects.KubeObject` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def owner_references(self) -> tuple[Owner, ...]: ...
+    @property
+    def terminating(self) -> bool: ...
+    def field(self, *path: str | int) -> Any: ...
+
+
+def skip_reason(source: SourceObject, kind: GroupKind) -> str | None:
+    """Why this object is not synced, as a text for people; None if it is."""
+    if not source.name:
+        return "it has no name of its own (generateName only)"
+    if source.terminating:
+        return "it is being deleted"
+    if source.labels.get(SKIP_LABEL) == "true":
+        return f"it is labelled {SKIP_LABEL}=true"
+    owner = controller_of(source.owner_references)
+    if owner is not None:
+        return f"it is controlled by {owner.kind} {owner.name}; place that instead"
+    special = _SPECIAL.get(kind)
+    return special(source) if special is not None else None
+
+
+def controller_of(owners: tuple[Owner, ...]) -> Owner | None:
+    """The owner that runs the object, if it has one."""
+    return next((owner for owner in owners if owner.controller), None)
+
+
+def _secret(source: SourceObject) -> str | None:
+    kind = source.field("type")
+    if kind == "kubernetes.io/service-account-token":
+        return "it is a token of an upstream ServiceAccount, which no other cluster accepts"
+    if kind == "helm.sh/release.v1" or (
+        source.labels.get("owner") == "helm" and source.name.startswith("sh.helm.release.")
+    ):
+        return "it is a Helm release record, which belongs to the cluster that Helm installed into"
+    if kind == "bootstrap.kubernetes.io/token":
+        return "it is a token for joining nodes to the upstream cluster"
+    return None
+
+
+def _config_map(source: SourceObject) -> str | None:
+    return "every cluster writes its own" if source.name == "kube-root-ca.crt" else None
+
+
+def _service_account(source: SourceObject) -> str | None:
+    return "every namespace has its own" if source.name == "default" else None
+
+
+def _service(source: SourceObject) -> str | None:
+    if (source.namespace, source.name) == ("default", "kubernetes"):
+        return "it is the API server of the upstream cluster"
+    return None
+
+
+def _endpoints(source: SourceObject) -> str | None:
+    if (source.namespace, source.name) == ("default", "kubernetes"):
+        return "it is the API server of the upstream cluster"
+    return "a controller writes it from its Service" if _ENDPOINTS_MANAGER in source.labels else None
+
+
+def _endpoint_slice(source: SourceObject) -> str | None:
+    if (source.namespace, source.name) == ("default", "kubernetes"):
+        return "it is the API server of the upstream cluster"
+    if source.labels.get(_SLICE_MANAGER) in _SLICE_CONTROLLERS:
+        return "a controller writes it from its Service"
+    return None
+
+
+_SPECIAL: Final[Mapping[GroupKind, Callable[[SourceObject], str | None]]] = {
+    GroupKind("", "Secret"): _secret,
+    GroupKind("", "ConfigMap"): _config_map,
+    GroupKind("", "ServiceAccount"): _service_account,
+    GroupKind("", "Service"): _service,
+    GroupKind("", "Endpoints"): _endpoints,
+    GroupKind("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
+}
