@@ -1,0 +1,73 @@
+"""Fixtures on real control planes, for every test of the project.
+
+`fleet`      upstream, east and west, one for the session; `SYNCLINE_TEST_FLEET=FOLDER` uses one that runs already.
+`kubectl`    `kubectl("east", "get", "pods", …)` on that fleet; see `tests.support.fleet.Kubectl`.
+`namespace`  a fresh namespace upstream, its name unique; removed from all clusters at the end, without waiting.
+`own_fleet`  starts fleets for one test that breaks processes: `own_fleet(targets=("east",), light=True)`.
+
+A test that uses any of them is marked `real`; `make unit` leaves those out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.fleet import Fleet
+from tests.support.fleet import REAL_FIXTURES, REUSE_VARIABLE, Kubectl, start_fleet, stop_fleet
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs control planes, so that nobody has to remember it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and REAL_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Upstream, east and west, ready; shared by the session, so leave its processes alone."""
+    if running := os.environ.get(REUSE_VARIABLE):
+        yield Fleet.load(Path(running))
+        return
+    started = start_fleet(tmp_path_factory.mktemp("fleet"))
+    yield started
+    stop_fleet(started)
+
+
+@pytest.fixture(scope="session")
+def kubectl(fleet: Fleet) -> Kubectl:
+    """Kubectl on the session's fleet."""
+    return Kubectl(fleet)
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[str]:
+    """Name of a new namespace upstream."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:30].strip("-")
+    name = f"{words}-{uuid.uuid4().hex[:8]}"
+    kubectl("upstream", "create", "namespace", name)
+    yield name
+    for cluster in kubectl.fleet.clusters:
+        kubectl(cluster, "delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def own_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Fleet]]:
+    """`tests.support.fleet.start_fleet` without the folder; what it started ends with the test."""
+    started: list[Fleet] = []
+
+    def start(**options: object) -> Fleet:
+        fleet = start_fleet(tmp_path_factory.mktemp("own-fleet"), **options)  # type: ignore[arg-type]
+        started.append(fleet)
+        return fleet
+
+    yield start
+    for fleet in started:
+        stop_fleet(fleet)
