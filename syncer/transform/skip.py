@@ -41,9 +41,10 @@ class SourceObject(Protocol):
 
 
 def skip_reason(source: SourceObject, kind: GroupKind) -> str | None:
-    """Why this object is not synced, as a text for people; None if it is."""
-    if not source.name:
-        return "it has no name of its own (generateName only)"
+    """Why this object is not synced, as a text for people; None if it is.
+
+    An object made with `generateName` is synced under the name that the upstream server gave it, which is stable.
+    """
     if source.terminating:
         return "it is being deleted"
     if source.labels.get(SKIP_LABEL) == "true":
