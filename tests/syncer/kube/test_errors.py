@@ -1,0 +1,236 @@
+"""Refusals of API servers; the bodies were taken from kube-apiserver 1.36."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from syncer.api.names import Reason
+from syncer.errors import ConflictError, SyncError, TerminalError, TransientError
+from syncer.kube import errors as e
+
+
+def answer(code: int, *, resource: str = "", retry_after: str | None = None, **status: Any) -> e.ApiError:
+    return e.error_from_status(
+        code,
+        e.parse_status(orjson.dumps({"kind": "Status", "code": code, **status})),
+        resource=resource,
+        retry_after=retry_after,
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind", "family"),
+    [
+        (400, "BadRequest", e.BadRequest, TerminalError),
+        (401, "Unauthorized", e.Unauthorized, TransientError),
+        (403, "Forbidden", e.Forbidden, TerminalError),
+        (404, "NotFound", e.NotFound, ConflictError),
+        (405, "MethodNotAllowed", e.BadRequest, TerminalError),
+        (408, "Timeout", e.ServerError, TransientError),
+        (409, "Conflict", e.Conflict, ConflictError),
+        (409, "AlreadyExists", e.AlreadyExists, ConflictError),
+        (410, "Expired", e.Gone, TransientError),
+        (413, "RequestEntityTooLarge", e.TooLarge, TerminalError),
+        (415, "UnsupportedMediaType", e.BadRequest, TerminalError),
+        (422, "Invalid", e.Invalid, TerminalError),
+        (429, "TooManyRequests", e.TooManyRequests, TransientError),
+        (500, "InternalError", e.ServerError, TransientError),
+        (503, "ServiceUnavailable", e.ServerError, TransientError),
+    ],
+)
+def test_every_status_has_one_class_and_one_family(
+    code: int, reason: str, kind: type[e.ApiError], family: type[SyncError]
+) -> None:
+    error = answer(code, reason=reason, message="why")
+    assert type(error) is kind
+    assert isinstance(error, family)
+    assert sum(isinstance(error, f) for f in (TransientError, ConflictError, TerminalError)) == 1
+    assert error.status == code
+    assert "why" in str(error)
+
+
+def test_terminal_classes_speak_our_reasons() -> None:
+    assert answer(403, reason="Forbidden").reason == Reason.FORBIDDEN
+    assert answer(422, reason="Invalid").reason == Reason.INVALID
+    assert answer(413, reason="RequestEntityTooLarge").reason == Reason.OBJECT_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("resource", "details", "missing"),
+    [
+        ("deployments", {"name": "web", "kind": "deployments", "group": "apps"}, "object"),
+        ("deployments", {"name": "shop", "kind": "namespaces"}, "namespace"),
+        ("namespaces", {"name": "shop", "kind": "namespaces"}, "object"),
+        ("widgets", {}, "resource"),
+    ],
+)
+def test_not_found_says_what_is_missing(resource: str, details: dict[str, Any], missing: str) -> None:
+    error = answer(404, resource=resource, reason="NotFound", details=details)
+    assert isinstance(error, e.NotFound)
+    assert error.kind_of_missing == missing
+
+
+def test_a_text_404_is_a_missing_resource() -> None:
+    error = e.error_from_status(
+        404, e.parse_status(b"404 page not found\n"), resource="widgets", fallback="404 page not found"
+    )
+    assert isinstance(error, e.NotFound)
+    assert error.kind_of_missing == "resource"
+    assert "page not found" in str(error)
+
+
+def test_field_conflicts_name_path_and_manager() -> None:
+    error = answer(
+        409,
+        reason="Conflict",
+        message="Apply failed with 1 conflict",
+        details={
+            "causes": [
+                {
+                    "reason": "FieldManagerConflict",
+                    "message": 'conflict with "kubectl" using apps/v1',
+                    "field": ".spec.replicas",
+                },
+                {"reason": "Other", "message": "x", "field": ".y"},
+            ]
+        },
+    )
+    assert isinstance(error, e.Conflict)
+    (cause,) = error.field_conflicts
+    assert (cause.field, cause.manager) == (".spec.replicas", "kubectl")
+    assert error.causes[1].manager is None
+
+
+def test_a_terminating_namespace_is_no_matter_of_permission() -> None:
+    error = answer(
+        403,
+        reason="Forbidden",
+        message="unable to create new content in namespace shop because it is being terminated",
+        details={"causes": [{"reason": "NamespaceTerminating", "message": "", "field": "metadata.namespace"}]},
+    )
+    assert isinstance(error, e.NamespaceTerminating)
+    assert not isinstance(error, TerminalError)
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "expected"), [("7", 0, 7.0), (None, 3, 3.0), (None, 0, 1.0), ("soon", 0, 1.0), ("0", 0, 1.0)]
+)
+def test_retry_after_is_a_floor_of_at_least_one_second(header: str | None, body: int, expected: float) -> None:
+    """F37."""
+    error = answer(429, retry_after=header, reason="TooManyRequests", details={"retryAfterSeconds": body})
+    assert error.retry_after_seconds == expected
+
+
+def test_retry_after_of_other_errors_is_kept() -> None:
+    assert answer(503, retry_after="4").retry_after_seconds == 4.0
+    assert answer(500).retry_after_seconds is None
+
+
+def test_an_undeclared_field_is_terminal_although_it_is_a_500() -> None:
+    """B25."""
+    error = answer(
+        500,
+        message="failed to create typed patch object (default/web; apps/v1, Kind=Deployment): "
+        '.spec.template.spec.containers[name="web"].foo: field not declared in schema',
+    )
+    assert isinstance(error, e.SchemaMismatch)
+    assert isinstance(error, TerminalError)
+    assert (error.problem, error.pointer) == ("undeclared", '.spec.template.spec.containers[name="web"].foo')
+    assert error.reason == Reason.FIELD_PRUNED
+
+
+def test_duplicate_entries_name_list_and_key() -> None:
+    error = answer(
+        500,
+        message="failed to create typed patch object (default/web; apps/v1, Kind=Deployment): "
+        '.spec.template.spec.containers[name="web"].env: duplicate entries for key [name="A"]',
+    )
+    assert isinstance(error, e.SchemaMismatch)
+    assert (error.problem, error.duplicate_key) == ("duplicate", '[name="A"]')
+    assert error.pointer == '.spec.template.spec.containers[name="web"].env'
+    assert error.reason == Reason.INVALID
+
+
+def test_other_typed_patch_failures_are_terminal_and_lose_their_values() -> None:
+    """P17."""
+    error = answer(
+        500,
+        message="failed to create typed patch object (default/s; /v1, Kind=Secret): .data.x: expected string, "
+        'got &value.valueUnstructured{Value:map[string]interface {}{"k":"canary-1"}}',
+    )
+    assert isinstance(error, e.SchemaMismatch)
+    assert error.problem == "other"
+    assert "canary" not in str(error)
+
+
+def test_an_immutable_field_is_found_and_another_uid_is_not_one() -> None:
+    """B15."""
+    immutable = answer(
+        422,
+        reason="Invalid",
+        details={
+            "causes": [
+                {
+                    "reason": "FieldValueInvalid",
+                    "field": "spec.selector",
+                    "message": "Invalid value: {}: field is immutable",
+                }
+            ]
+        },
+    )
+    other = answer(
+        422,
+        reason="Invalid",
+        details={
+            "causes": [
+                {"reason": "FieldValueInvalid", "field": "metadata.uid", "message": "Invalid value: field is immutable"}
+            ]
+        },
+    )
+    assert isinstance(immutable, e.Invalid)
+    assert isinstance(other, e.Invalid)
+    assert (immutable.immutable_field, immutable.other_uid) == ("spec.selector", False)
+    assert (other.immutable_field, other.other_uid) == (None, True)
+    assert immutable.pointer == "spec.selector"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "etcdserver: request is too large",
+        "rpc error: trying to send message larger than max (2097200 vs. 2097152)",
+        "Request entity too large: limit is 3145728",
+    ],
+)
+def test_too_large_is_recognised_whatever_the_status(message: str) -> None:
+    """B07."""
+    code = 413 if "entity" in message else 500
+    assert isinstance(answer(code, message=message), e.TooLarge)
+
+
+def test_values_of_secrets_do_not_get_into_messages() -> None:
+    """P17."""
+    cause = {"reason": "FieldValueInvalid", "field": "data[x]", "message": 'Invalid value: "canary-2": no'}
+    error = answer(
+        422,
+        resource="secrets",
+        reason="Invalid",
+        message=f"Secret is invalid: {cause['message']}",
+        details={"causes": [cause]},
+    )
+    assert "canary" not in f"{error} {error.causes}"
+    plain = answer(422, resource="configmaps", message='Invalid value: "shown"')
+    assert "shown" in str(plain)
+
+
+def test_long_messages_are_bounded() -> None:
+    """B27."""
+    assert len(answer(422, message="x" * 100_000).message) == e.MESSAGE_LIMIT
+
+
+def test_bytes_that_are_no_status_are_no_status() -> None:
+    assert e.parse_status(b"<html>") is None
+    assert e.parse_status(b"[]") is None
