@@ -1,0 +1,158 @@
+"""The hub's own authority and the certificates that it signs. Pure but for the randomness of keys."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_LIFETIME: Final = timedelta(days=3650)
+SERVER_LIFETIME: Final = timedelta(days=90)
+RENEW_AFTER: Final = timedelta(days=60)  # of a server certificate: at two thirds of its life
+BACKDATE: Final = timedelta(minutes=5)  # clocks of clients may be behind
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key, PEM. Never logged: `repr` shows neither."""
+
+    certificate: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "KeyPair(…)"
+
+
+def make_authority(*, now: datetime) -> KeyPair:
+    """A new certificate authority for one installation.
+
+    Args:
+        now: UTC.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub-ca")])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        _builder(name, name, key, now, AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _pem(certificate, key)
+
+
+def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> KeyPair:
+    """A server certificate for these host names and addresses.
+
+    Raises:
+        ValueError: the authority's certificate or key cannot be read, do not belong together, or have expired.
+    """
+    issuer, issuer_key = _load(authority, now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub")])
+    lifetime = min(SERVER_LIFETIME, issuer.not_valid_after_utc - now)
+    certificate = (
+        _builder(name, issuer.subject, key, now, lifetime)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(host) for host in sorted(set(hosts))]), critical=False
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return _pem(certificate, key)
+
+
+def check_authority(authority: KeyPair, *, now: datetime) -> None:
+    """Raises ValueError if the authority cannot sign: unreadable, mismatched or expired."""
+    _load(authority, now)
+
+
+def authority_hash(certificate: bytes) -> str:
+    """`sha256:<hex>` over the public key (SubjectPublicKeyInfo, DER), as `--ca-hash` takes it."""
+    public = x509.load_pem_x509_certificate(certificate).public_key()
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def server_context() -> ssl.SSLContext:
+    """TLS 1.2 and up; a client certificate may be shown, and then must come from an authority that is loaded."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def load_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Let the context serve the pair; also on a context in use: new connections get the new certificate."""
+    # The ssl module reads files only. The folder is readable by us alone and gone before this returns.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pair.pem")
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pair.key + b"\n" + pair.certificate)
+        context.load_cert_chain(path)
+
+
+def _load(authority: KeyPair, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate = x509.load_pem_x509_certificate(authority.certificate)
+    key = serialization.load_pem_private_key(authority.key, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise ValueError("key and certificate do not belong together")
+    if certificate.not_valid_after_utc - now < timedelta(days=1):
+        raise ValueError("the certificate has expired")
+    return certificate, key
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + lifetime)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyPair:
+    return KeyPair(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
