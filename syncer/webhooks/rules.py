@@ -1,0 +1,150 @@
+"""The rules of our kinds as pure functions. Admission and reconcile (`--webhooks off`) run exactly these.
+
+`check` takes a manifest and is what both call; `validate_*` take models.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from syncer.api.common import faults_of
+from syncer.api.keys import GroupResource
+from syncer.api.names import Reason
+from syncer.api.placement import AnyPlacement, ClusterPlacement, ObjectSelector, Placement
+from syncer.api.policy import (
+    DENIED_POLICY,
+    DENIED_RESOURCES,
+    WORKLOAD_KINDS,
+    builtin_kind,
+    is_protected,
+)
+from syncer.api.synctarget import SyncTarget
+from syncer.webhooks.cel import broken_rules
+from syncer.webhooks.findings import Context, Finding
+from syncer.webhooks.overlap import overlapping_entry
+from syncer.webhooks.transform_rules import transform_findings
+
+KINDS: Final[Mapping[str, type[SyncTarget | Placement | ClusterPlacement]]] = {
+    "SyncTarget": SyncTarget,
+    "Placement": Placement,
+    "ClusterPlacement": ClusterPlacement,
+}
+
+
+def check(manifest: Mapping[str, Any], context: Context) -> list[Finding]:
+    """All findings about one object of our kinds; errors first."""
+    model = KINDS[manifest["kind"]]
+    try:
+        parsed = model.model_validate(manifest)
+    except ValidationError as error:
+        return [Finding(path, message) for path, message in _innermost(list(faults_of(error)))]
+    if isinstance(parsed, SyncTarget):
+        return validate_sync_target(None, parsed, context)
+    return validate_placement(None, parsed, context)
+
+
+def validate_sync_target(old: SyncTarget | None, new: SyncTarget, context: Context) -> list[Finding]:
+    """Findings about a SyncTarget. `old` is None on creation; no rule looks at it yet."""
+    return list(broken_rules(new))
+
+
+def validate_placement(old: AnyPlacement | None, new: AnyPlacement, context: Context) -> list[Finding]:
+    """Findings about a Placement or ClusterPlacement. `old` is None on creation; no rule looks at it yet."""
+    found = [
+        *broken_rules(new),
+        *_namespace_findings(new),
+        *_kind_findings(new, context),
+        *transform_findings(new.spec),
+        *_target_findings(new, context),
+        *_overlap_findings(new, context),
+    ]
+    return sorted(found, key=lambda finding: finding.severity != "error")
+
+
+def _innermost(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the lists that are said to be too short only because an entry of theirs is at fault."""
+    return [
+        (path, message)
+        for path, message in faults
+        if not any(other.startswith((f"{path}[", f"{path}.")) for other, _ in faults)
+    ]
+
+
+def _namespace_findings(placement: AnyPlacement) -> Iterator[Finding]:
+    """B20: nothing is placed from or into a protected namespace."""
+    text = "is protected: kube-* and syncline-system are never placed"
+    if isinstance(placement, Placement):
+        if is_protected(placement.metadata.namespace):
+            reason = Reason.PROTECTED_NAMESPACE
+            yield Finding(
+                "metadata.namespace", f"ProtectedNamespace: {placement.metadata.namespace} {text}", reason=reason
+            )
+    elif placement.spec.namespaces is not None:
+        for index, name in enumerate(placement.spec.namespaces.names):
+            if is_protected(name):
+                path = f"spec.namespaces.names[{index}]"
+                yield Finding(path, f"ProtectedNamespace: {name} {text}", reason=Reason.PROTECTED_NAMESPACE)
+
+
+def _kind_findings(placement: AnyPlacement, context: Context) -> Iterator[Finding]:
+    """B17, B18, and kinds that nobody serves."""
+    for index, entry in enumerate(placement.spec.resources):
+        if "*" in (entry.kind, entry.api_version):
+            continue
+        path = f"spec.resources[{index}].kind"
+        served = context.resolve(entry.api_version, entry.kind) or builtin_kind(entry.api_version, entry.kind)
+        if served is None:
+            yield Finding(path, _not_served(entry), "warning", Reason.API_MISSING)
+            continue
+        resource = GroupResource(served.group, served.resource)
+        if resource in DENIED_RESOURCES and not _opened(resource, context):
+            text = f"policy {DENIED_POLICY} forbids {entry.kind}: it gives rights over a cluster. Only a SyncTarget"
+            text += f' that lists "{resource}" in spec.resources.allow takes it'
+            yield Finding(path, text, reason=Reason.RESOURCE_DENIED)
+        elif isinstance(placement, Placement) and not served.namespaced:
+            text = (
+                f"{entry.kind} is cluster-scoped and a Placement reaches only its own namespace; use a ClusterPlacement"
+            )
+            yield Finding(path, text, reason=Reason.FORBIDDEN)
+        elif isinstance(placement, ClusterPlacement) and served.namespaced and placement.spec.namespaces is None:
+            yield Finding("spec.namespaces", f"say the namespaces whose {entry.kind} objects are meant")
+
+
+def _opened(resource: GroupResource, context: Context) -> bool:
+    return any(str(resource) in target.spec.resources.allow for target in context.targets.values())
+
+
+def _not_served(entry: ObjectSelector) -> str:
+    text = f"APIMissing: {entry.api_version} {entry.kind} is not served upstream (yet)"
+    close = difflib.get_close_matches(entry.kind, [kind.kind for kind in WORKLOAD_KINDS], n=1)
+    return f"{text}; did you mean {close[0]}?" if close else text
+
+
+def _target_findings(placement: AnyPlacement, context: Context) -> Iterator[Finding]:
+    """B02 and B23: names without a target warn; a target that is the upstream itself is a cycle."""
+    for index, name in enumerate(placement.spec.targets.names):
+        path = f"spec.targets.names[{index}]"
+        target = context.targets.get(name)
+        if target is None:
+            yield Finding(path, f"TargetNotFound: {name}", "warning", Reason.TARGET_NOT_FOUND)
+        elif context.hub_id and target.status.cluster_uid == context.hub_id:
+            yield Finding(path, f"cycle: upstream {context.hub_id} → target {name} → upstream {context.hub_id}")
+
+
+def _overlap_findings(placement: AnyPlacement, context: Context) -> Iterator[Finding]:
+    """Warns where another placement of the same priority may claim the same object: the older one wins."""
+    mine = placement.metadata
+    for other in context.placements:
+        theirs = other.metadata
+        if (other.kind, theirs.namespace, theirs.name) == (placement.kind, mine.namespace, mine.name):
+            continue
+        if other.spec.conflict.priority != placement.spec.conflict.priority:
+            continue
+        if (pair := overlapping_entry(placement, other)) is not None:
+            name = f"{theirs.namespace}/{theirs.name}" if theirs.namespace else theirs.name
+            text = f"overlaps spec.resources[{pair[1]}] of {other.kind} {name}; of equal priority the older one wins"
+            yield Finding(f"spec.resources[{pair[0]}]", text, "warning", Reason.CLAIMED_BY_PLACEMENT)
