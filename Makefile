@@ -1,0 +1,94 @@
+# Named tasks; each is a thin line over a module. `make help` lists them.
+
+DIR      ?= .local
+TARGETS  ?= east,west
+PROVIDER ?= local
+UPSTREAM ?=
+LIGHT    ?=
+ARGS     ?=
+PYTHON   ?= python3
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+GROUND = $(BIN)/python -m deploy.local
+LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down status env unit lint fmt verify cover bench assets docs lock
+
+help: ## list these tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
+	@echo "           ARGS='-k name' (for test, unit, cover, bench); PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+
+demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
+	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
+
+test: $(READY) ## everything needed, then all tests, real control planes included
+	@$(GROUND) assets > /dev/null
+	$(BIN)/python -m pytest $(ARGS)
+
+up: $(READY) ## start a fleet: one upstream and the TARGETS
+	@$(GROUND) up --dir $(DIR) --provider $(PROVIDER) --targets $(TARGETS) \
+		$(if $(UPSTREAM),--upstream $(UPSTREAM)) $(if $(filter 1 yes true,$(LIGHT)),--light)
+
+down: $(READY) ## end the fleet, and the operators and agents that were started on it
+	@$(GROUND) down --dir $(DIR)
+
+status: $(READY) ## how each process of the fleet is
+	@$(GROUND) status --dir $(DIR)
+
+env: $(READY) ## shell lines for eval: KUBECONFIG with a context for each cluster, PATH
+	@$(GROUND) env --dir $(DIR)
+
+unit: $(READY) ## the fast tests: all that need no control planes
+	$(BIN)/python -m pytest -m "not real" $(ARGS)
+
+lint: $(READY) ## ruff, mypy strict, and the layers of the imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fmt: $(READY) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+verify: $(READY) ## fail when a generated file is not what its source gives
+	$(BIN)/python -m syncer.api.crds --check
+	$(BIN)/python -m syncer.api.reference --check
+
+cover: $(READY) ## branch coverage of all tests, subprocesses included; fails under 85 %
+	@$(GROUND) assets > /dev/null
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+bench: $(READY) ## measure against the raw limit of the same API servers
+	@$(GROUND) assets > /dev/null
+	$(BIN)/python -m bench $(ARGS)
+
+assets: $(READY) ## find or build the control-plane binaries and print their folder
+	@$(GROUND) assets
+
+docs: $(READY) ## write docs/api-reference.md from the models
+	$(BIN)/python -m syncer.api.reference
+
+lock: $(READY) ## choose the versions of all dependencies anew, with hashes
+	$(LOCK) --upgrade --extra dev -o requirements-dev.txt pyproject.toml
+	$(LOCK) --upgrade -c requirements-dev.txt -o requirements.txt pyproject.toml
+	$(LOCK) --upgrade -o deploy/local/tools/go/requirements.txt deploy/local/tools/go/requirements.in
+
+# Everything is installed by hash; a run with nothing to do takes no time.
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: $(PYTHON) is not Python 3.11 or newer" >&2; \
+		echo "hint: install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "installing the virtual environment $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
