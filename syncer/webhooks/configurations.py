@@ -1,0 +1,80 @@
+"""The two webhook configurations that we keep upstream: fail-closed, for our kinds only, for changes of intent only."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+import orjson
+
+from syncer.api.names import GROUP, SPEC_MANAGER, VERSION
+from syncer.api.synctarget import SyncTarget
+from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
+from syncer.webhooks.rules import KINDS
+
+NAME: Final = GROUP
+_API: Final = "admissionregistration.k8s.io/v1"
+TIMEOUT_SECONDS: Final = 10
+
+# Deletes and the status subresource match no rule below; these keep finalizers, labels and goodbyes out as well, so
+# that they go through while nobody answers.
+_CONDITIONS: Final = [
+    {"name": "not-on-its-way-out", "expression": "!has(object.metadata.deletionTimestamp)"},
+    {
+        "name": "asks-for-something-new",
+        "expression": 'request.operation == "CREATE" || !has(object.spec) || !has(oldObject.spec)'
+        " || object.spec != oldObject.spec",
+    },
+]
+
+
+def configurations(url: str, ca_bundle: bytes) -> dict[str, dict[str, Any]]:
+    """Both configurations as manifests, `{plural resource: manifest}`.
+
+    Args:
+        url: where the API server reaches the webhooks, without a trailing slash.
+        ca_bundle: PEM.
+    """
+    validating = _webhook(VALIDATE, [model.plural for model in KINDS.values()], url, ca_bundle)
+    mutating = _webhook(MUTATE, [SyncTarget.plural], url, ca_bundle)
+    mutating["reinvocationPolicy"] = "Never"
+    return {
+        "validatingwebhookconfigurations": _manifest("ValidatingWebhookConfiguration", validating),
+        "mutatingwebhookconfigurations": _manifest("MutatingWebhookConfiguration", mutating),
+    }
+
+
+async def publish(client: RawClient, url: str, ca_bundle: bytes) -> None:
+    """Create both configurations or bring them back to what they should be.
+
+    Raises:
+        SyncError: as the client maps it; `Forbidden` where the operator's role does not allow it.
+    """
+    for plural, manifest in configurations(url, ca_bundle).items():
+        path = f"/apis/{_API}/{plural}/{NAME}?fieldManager={SPEC_MANAGER}&force=true"
+        await client.request("PATCH", path, body=orjson.dumps(manifest), content_type="application/apply-patch+yaml")
+
+
+def _manifest(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": _API, "kind": kind, "metadata": {"name": NAME}, "webhooks": [webhook]}
+
+
+def _webhook(handler: str, resources: list[str], url: str, ca_bundle: bytes) -> dict[str, Any]:
+    rule = {
+        "apiGroups": [GROUP],
+        "apiVersions": [VERSION],
+        "resources": resources,
+        "operations": ["CREATE", "UPDATE"],
+        "scope": "*",
+    }
+    return {
+        "name": f"{handler}.webhooks.{GROUP}",
+        "clientConfig": {"url": f"{url}/{handler}", "caBundle": base64.b64encode(ca_bundle).decode()},
+        "rules": [rule],
+        "matchConditions": _CONDITIONS,
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "matchPolicy": "Equivalent",
+        "timeoutSeconds": TIMEOUT_SECONDS,
+        "admissionReviewVersions": ["v1"],
+    }
