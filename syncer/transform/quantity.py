@@ -17,6 +17,9 @@ _BINARY: Final = {
 _DECIMAL: Final = {
     suffix: Decimal(1000) ** power for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
 }
+# Largest first.
+_DECIMAL_SPELLINGS: Final = dict(reversed(_DECIMAL.items()))
+_BINARY_SPELLINGS: Final = dict(reversed(_BINARY.items())) | {"": _DECIMAL[""], "m": _DECIMAL["m"]}
 _HUGE_PAGES: Final = "hugepages-"
 _MILLI: Final = Decimal("0.001")
 _MAX_LENGTH: Final = 64
@@ -50,7 +53,7 @@ def scale_quantity(text: str | int | float, factor: Decimal, *, resource: str) -
     else:
         step = Decimal(1)
     amount = (amount / step).to_integral_value(ROUND_CEILING) * step
-    return _spell(amount, _BINARY if suffix in _BINARY else _DECIMAL)
+    return _spell(amount, _BINARY_SPELLINGS if suffix in _BINARY else _DECIMAL_SPELLINGS)
 
 
 def _split(text: str) -> tuple[Decimal, Decimal, str]:
@@ -68,10 +71,8 @@ def _split(text: str) -> tuple[Decimal, Decimal, str]:
 
 
 def _spell(amount: Decimal, suffixes: dict[str, Decimal]) -> str:
-    """With the largest suffix that leaves a whole number."""
+    """With the largest suffix that leaves a whole number; both families go down to the smallest rounding step."""
     if amount == 0:
         return "0"
-    for suffix, factor in reversed(suffixes.items()):
-        if amount % factor == 0:
-            return f"{amount / factor:f}".partition(".")[0] + suffix
-    return f"{amount.normalize():f}"
+    suffix, factor = next((suffix, factor) for suffix, factor in suffixes.items() if amount % factor == 0)
+    return f"{amount / factor:f}".partition(".")[0] + suffix

@@ -1,9 +1,9 @@
 """`cel`: the result of an expression over `object` and `target`, put at a path.
 
 The library stops at 10,000 loop steps and at 32 levels of nesting, but two things grow faster than its steps:
-`map` over a long list is quadratic (measured: 1,000 entries 16 ms, 10,000 entries 4.4 s), and joining texts in
-nested loops multiplies their length. Both are bounded here before anything runs, since an evaluation holds the
-event loop and cannot be interrupted.
+`map` over a long list is quadratic (measured: 1,000 entries 16 ms, 10,000 entries 4.4 s), and loops and additions
+multiply texts. Both are bounded here before anything runs, since an evaluation holds the event loop and cannot be
+interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from syncer.transform.pointer import Steps, check_writable, lookup, parse_pointe
 
 MAX_LOOPS: Final = 2
 MAX_LOOP_ENTRIES: Final = 1000
-MAX_TEXT_BYTES: Final = 1 << 26
+MAX_RESULT_BYTES: Final = 1 << 27  # of the worst result that the expression could build from this object
+_MAX_STEPS: Final = 10_000  # the library's own budget
+_NODE_BYTES: Final = 8
 _LOOP: Final = re.compile(r"\.\s*(?:map|filter|all|exists|exists_one)\s*\(")
 _SECRET: Final = GroupKind("", "Secret")
 _EXACT_DOUBLES: Final = 2**53
@@ -38,7 +40,9 @@ def compile_cel(model: CelTransform) -> Operation:
     except OperationError as error:
         raise OperationError(str(error), at="/path") from error
     loops = len(_LOOP.findall(model.expression))
-    growth = (model.expression.count("+") + 1) ** (loops + 1)
+    # The worst an author can do with so many additions: spread them evenly over the nested loops.
+    growth = (model.expression.count("+") / (loops + 1) + 1) ** (loops + 1)
+    literal_entries = model.expression.count(",") + 1
     if loops > MAX_LOOPS:
         raise OperationError(f"more than {MAX_LOOPS} of map, filter, all, exists, exists_one", at="/expression")
     try:
@@ -47,7 +51,7 @@ def compile_cel(model: CelTransform) -> Operation:
         raise OperationError(_first_line(str(error)), at="/expression") from error
 
     def apply(draft: Draft, context: Context) -> None:
-        _check_size(draft.root, loops=loops, growth=growth)
+        _check_size(draft.root, loops=loops, growth=growth, literal_entries=literal_entries)
         target = context.target
         facts = {
             "name": target.name,
@@ -75,31 +79,30 @@ def _environment() -> Any:
     return cel.NewEnv(variables={"object": cel.Type.DYN, "target": cel.Type.DYN})
 
 
-def _check_size(root: Manifest, *, loops: int, growth: int) -> None:
-    if growth == 1:
+def _check_size(root: Manifest, *, loops: int, growth: float, literal_entries: int) -> None:
+    if not loops and growth == 1:
         return
-    entries, text = _measure(root)
+    entries, size = _measure(root)
+    entries = max(entries, literal_entries)
     if loops and entries > MAX_LOOP_ENTRIES:
         raise OperationError(
             f"a list of {entries} entries is too long for a loop (at most {MAX_LOOP_ENTRIES})", at="/expression"
         )
-    if text * growth > MAX_TEXT_BYTES:
-        raise OperationError(
-            f"{text} characters are too many for this expression's loops and additions", at="/expression"
-        )
+    if size * growth * min(entries**loops, _MAX_STEPS) > MAX_RESULT_BYTES:
+        raise OperationError(f"the object ({size} bytes) is too large for these loops and additions", at="/expression")
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """The longest collection, and the characters of all texts."""
+    """Entries of the largest collection, and roughly the bytes of everything."""
     if type(value) is str:
-        return 0, len(value)
+        return 0, _NODE_BYTES + len(value)
     if type(value) not in (dict, list):
-        return 0, 0
-    longest, text = len(value), 0
+        return 0, _NODE_BYTES
+    largest, size = len(value), _NODE_BYTES
     for member in value.values() if type(value) is dict else value:
-        inner, characters = _measure(member)
-        longest, text = max(longest, inner), text + characters
-    return longest, text
+        entries, bytes_ = _measure(member)
+        largest, size = max(largest, entries), size + bytes_
+    return largest, size
 
 
 def _explain(failure: str, kind: GroupKind) -> str:
