@@ -16,8 +16,8 @@ UNKNOWN: Final = "Unknown"
 NAMED_TARGETS: Final = 3  # so many targets are named in a message, the rest is counted
 
 _BAD: Final = re.compile(
-    r"Fail|Error|Degraded|Stalled|Pressure|Unavailable|Terminating|Unhealthy|Invalid|Conflict|Deadlock"
-    r"|NotReady|Disrupt.*Target|ScalingLimited|Resiz|Suspended|Dangling|Lost"
+    r"Fail(ed|ure)|Error|Degraded|Stalled|Pressure|Unavailable|Terminating|Unhealthy|Invalid|Conflict|Deadlock"
+    r"|NotReady|DisruptionTarget|ScalingLimited|Resiz|Suspended|Dangling|Lost"
 )
 
 
@@ -105,13 +105,16 @@ class ConditionIndex:
     def _size(self, kind: str) -> int:
         return sum(map(len, self._ranks[kind].values()))
 
-    def worst(self, kind: str, expected: Iterable[str], outdated: Collection[str], absence: Absence) -> Finding | None:
+    def worst(
+        self, kind: str, expected: Iterable[str], needed: int, outdated: Collection[str], absence: Absence
+    ) -> Finding | None:
         """Fold one type.
 
         Args:
             expected: the targets that should speak. Of a type that is good when True, the silence
                 of one counts as `absence` says; of one that is bad when True, it counts as False.
-            outdated: targets whose True is evidence of an older generation; it counts as Unknown.
+            needed: source generation of which a True must be evidence; an older True counts as Unknown.
+            outdated: targets whose whole status is evidence of an older generation.
             absence: what the silence of a target means.
         """
         by_status = self._ranks.get(kind, {})
@@ -124,7 +127,9 @@ class ConditionIndex:
                 if judgement is None:
                     silent = absence(target, kind)
                     extra.setdefault(silent.status, []).append(((severity, target), silent))
-                elif judgement.status == TRUE and target in outdated:
+                elif judgement.status == TRUE and (
+                    target in outdated or (judgement.generation is not None and judgement.generation < needed)
+                ):
                     old = Judgement(UNKNOWN, "OldGeneration", "true for an older generation", judgement.generation)
                     extra.setdefault(UNKNOWN, []).append(((severity, target), old))
         for status in (TRUE, UNKNOWN, FALSE) if bad else (FALSE, UNKNOWN, TRUE):

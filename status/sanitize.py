@@ -31,7 +31,7 @@ def clean_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
 
 
 def clean_reason(reason: str, fallback: str) -> str:
-    """A reason that every API server takes: one CamelCase word as `metav1.Condition` demands, at most 128 characters."""
+    """A reason that every API server takes: one word as `metav1.Condition` demands, at most 128 characters."""
     word = _REASON.sub("", reason)[:128].rstrip(",:").lstrip("0123456789_,:")
     return word or fallback
 
@@ -95,14 +95,17 @@ class Sanitizer:
         return clean_text(text, limit)
 
 
-def impossible(status: Mapping[str, Any], counters: Sequence[str], generation: int) -> str:
+def impossible(status: Mapping[str, Any], counters: Sequence[str], generation: int, phases: Sequence[str] = ()) -> str:
     """Why no honest controller can have written this status, "" when one can.
 
     Args:
         status: of the synced object, as observed.
         counters: names of its counters, non-negative 32-bit integers.
         generation: `metadata.generation` of the synced object, 0 when it has none.
+        phases: the values that `phase` may have, none for any.
     """
+    if phases and status.get("phase") not in (None, "", *phases):
+        return f"status.phase is not a phase: {clean_text(str(status['phase']), 64)}"
     for name in counters:
         value = status.get(name)
         if value is None:

@@ -1,0 +1,67 @@
+"""HorizontalPodAutoscaler and PodDisruptionBudget: sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from status.conditions import FALSE, judgements
+from status.kinds.base import HEALTHY, NOT_OBSERVED, KindRules, Verdict, View
+from status.report import Health
+from status.sanitize import MAX_LIST_ITEMS
+from status.values import count, mapping, objects, text, times
+
+_BROKEN: Final = ("FailedGet", "InvalidSelector", "InvalidMetricSourceType", "FailedComputeMetrics")
+
+
+class AutoscalerRules(KindRules):
+    counters = ("currentReplicas", "desiredReplicas")
+    fields = frozenset({*counters, "observedGeneration", "lastScaleTime", "currentMetrics", "conditions"})
+    base_conditions = ("AbleToScale", "ScalingActive")
+
+    def health(self, manifest: Mapping[str, Any], status: Mapping[str, Any], *, observed: bool) -> Verdict:
+        if not observed:
+            return NOT_OBSERVED
+        given = judgements(status)
+        for kind in ("AbleToScale", "ScalingActive"):
+            said = given.get(kind)
+            if said is not None and said.status == FALSE:
+                if kind == "AbleToScale" or said.reason.startswith(_BROKEN):
+                    return Verdict(Health.DEGRADED, said.reason, said.message)
+                return Verdict(Health.PROGRESSING, said.reason, said.message)
+        return HEALTHY
+
+    def merge(self, view: View) -> dict[str, Any] | None:
+        merged = super().merge(view) or {}
+        scaled = times((report.status.get("lastScaleTime") for report in view.reports), view.now)
+        newest = scaled[-1] if scaled else text(view.previous, "lastScaleTime")
+        if newest:
+            merged["lastScaleTime"] = newest
+        alone = len(view.targets) == 1 and len(view.reports) == 1
+        return {**merged, "currentMetrics": objects(view.reports[0].status, "currentMetrics") if alone else []}
+
+
+class DisruptionBudgetRules(KindRules):
+    counters = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    fields = frozenset({*counters, "observedGeneration", "disruptedPods", "conditions"})
+    base_conditions = ("DisruptionAllowed",)
+
+    def health(self, manifest: Mapping[str, Any], status: Mapping[str, Any], *, observed: bool) -> Verdict:
+        if not observed:
+            return NOT_OBSERVED
+        healthy, wanted = count(status, "currentHealthy"), count(status, "desiredHealthy")
+        if healthy < wanted:
+            return Verdict(Health.PROGRESSING, "NotEnoughPods", f"{healthy} of {wanted} Pods are healthy")
+        return HEALTHY
+
+    def merge(self, view: View) -> dict[str, Any] | None:
+        merged = super().merge(view) or {}
+        disrupted = {
+            f"{report.target}/{pod}": moment
+            for report in view.reports
+            for pod, time in mapping(report.status, "disruptedPods").items()
+            for moment in times([time], view.now)
+        }
+        if disrupted:
+            merged["disruptedPods"] = {key: disrupted[key] for key in sorted(disrupted)[:MAX_LIST_ITEMS]}
+        return merged
