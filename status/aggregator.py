@@ -169,7 +169,7 @@ class Aggregator:
         return slot.rank is not None
 
     def note(self, target: str, reason: str, message: str) -> bool:
-        """Say why the target's Pods do not run, "" takes it back; forgotten with the next healthy report or generation."""
+        """Say why the target's Pods do not run, "" takes it back; a healthy report or a new generation does, too."""
         slot = self._slots.get(target)
         note = (clean_text(reason, 128), clean_text(message, 512))
         if slot is None or slot.note == note:
