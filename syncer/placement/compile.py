@@ -78,7 +78,7 @@ def compile_target(model: SyncTarget, *, ready: bool) -> TargetState:
         ready=ready,
         deleting=meta.deletion_timestamp is not None,
         evict_after_seconds=None if spec.evict_after is None else duration_seconds(spec.evict_after),
-        resources=ResourcePolicy(spec.resources.preset, spec.resources.allow, spec.resources.deny),
+        resources=ResourcePolicy.of(spec.resources),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from syncer.api.keys import GroupResource
 from syncer.api.policy import DENIED_POLICY, DENIED_RESOURCES, GENERATED_RESOURCES, WORKLOAD_RESOURCES
+from syncer.api.synctarget import AcceptedResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,10 @@ class ResourcePolicy:
     preset: Literal["Workloads", "All", "None"] = "Workloads"
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: AcceptedResources) -> Self:
+        return cls(model.preset, model.allow, model.deny)
 
     def accepts(self, resource: GroupResource) -> bool:
         return self.refusal(resource) is None
