@@ -1,0 +1,1 @@
+"""Tests of the ground: the fleets that all other tests stand on."""

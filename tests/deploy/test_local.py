@@ -1,0 +1,309 @@
+"""Real control planes as plain processes: up, down, faults, fake Pods, plain users."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local import ports
+from deploy.local.api import AdminApi
+from deploy.local.errors import GroundError
+from deploy.local.existing import ExistingProvider
+from deploy.local.fleet import Cluster, Fleet
+from deploy.local.local import LocalProvider
+from deploy.local.plan import FleetRequest
+from deploy.local.processes import SUPERVISOR, ProcessTable
+from tests.support.fleet import Kubectl, start_fleet, stop_fleet, wait_until
+
+pytestmark = pytest.mark.real
+
+LIGHT = FleetRequest(targets=("east",), light=True)
+CLI = [sys.executable, "-m", "deploy.local"]
+
+
+def silent(line: str) -> None:
+    """Takes the progress of what a test starts."""
+
+
+def api(cluster: Cluster, *, timeout_seconds: float = 10) -> AdminApi:
+    return AdminApi(cluster.server, cluster.kubeconfig.parent / "pki", timeout_seconds=timeout_seconds)
+
+
+def port_of(cluster: Cluster) -> int:
+    return int(cluster.server.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Upstream and one light target, whose processes may be broken if they are mended after."""
+    fleet = start_fleet(tmp_path_factory.mktemp("fragile"), targets=("east",), light=True)
+    yield fleet
+    stop_fleet(fleet)
+
+
+def test_a_light_target_is_an_api_server_that_answers(fragile: Fleet) -> None:
+    east = fragile.targets["east"]
+    assert set(east.processes) == {"apiserver", "etcd"}
+    assert set(fragile.upstream.processes) == {"apiserver", "controller-manager", "etcd"}
+    assert api(east).is_ready()
+    assert api(east).get("/api/v1/nodes") is not None
+
+
+def test_a_second_up_changes_nothing(fragile: Fleet) -> None:
+    before = (fragile.folder / "fleet.json").read_text()
+    began = time.monotonic()
+    again = LocalProvider(fragile.folder).up(LIGHT, silent)
+    assert time.monotonic() - began < 2
+    assert again == fragile
+    assert (fragile.folder / "fleet.json").read_text() == before
+
+
+def test_another_fleet_in_the_same_folder_is_refused(fragile: Fleet) -> None:
+    with pytest.raises(GroundError, match="another fleet is up") as caught:
+        LocalProvider(fragile.folder).up(FleetRequest(targets=("west",), light=True), silent)
+    assert "make down" in caught.value.hint
+    assert all(record.alive for record in fragile.upstream.processes.values())
+
+
+def test_up_starts_again_what_has_died_and_its_data_is_still_there(fragile: Fleet) -> None:
+    east = fragile.targets["east"]
+    api(east).request("POST", "/api/v1/namespaces", {"metadata": {"name": "kept"}})
+    old = east.processes["apiserver"]
+    east.kill()
+    assert not api(east).is_ready()
+    LocalProvider(fragile.folder).up(LIGHT, silent)
+    pids = json.loads((fragile.folder / "fleet.json").read_text())["targets"]["east"]["pids"]
+    assert pids["apiserver"] == east.processes["apiserver"].pid != old.pid
+    assert api(east).get("/api/v1/namespaces/kept") is not None
+
+
+def test_a_stopped_api_server_answers_nothing_until_it_goes_on(fragile: Fleet) -> None:
+    east = fragile.targets["east"]
+    east.stop()
+    try:
+        with pytest.raises(TimeoutError):
+            api(east, timeout_seconds=0.5).request("GET", "/readyz")
+        assert api(fragile.upstream).is_ready()
+    finally:
+        east.cont()
+    wait_until(api(east).is_ready)
+
+
+def test_a_killed_process_stays_dead_until_it_is_started(fragile: Fleet) -> None:
+    upstream = fragile.upstream
+    upstream.kill("controller-manager")
+    assert not upstream.processes["controller-manager"].alive
+    rows = {(row.cluster, row.component): row.state for row in LocalProvider(fragile.folder).status()}
+    assert rows["upstream", "controller-manager"] == "ended"
+    assert rows["upstream", "apiserver"] == "running"
+    upstream.start("controller-manager")
+    assert upstream.processes["controller-manager"].alive
+
+
+def test_a_restarted_api_server_is_ready_at_the_same_address(fragile: Fleet) -> None:
+    east = fragile.targets["east"]
+    old = east.processes["apiserver"].pid
+    east.restart()
+    assert east.processes["apiserver"].pid != old
+    assert api(east).is_ready()
+
+
+def test_a_restarted_etcd_serves_the_clusters_again(fragile: Fleet) -> None:
+    fragile.upstream.restart("etcd")
+    for cluster in fragile.clusters.values():
+        wait_until(api(cluster).is_ready, timeout_seconds=60)
+
+
+def test_a_process_that_somebody_adds_ends_with_the_fleet_and_down_leaves_no_process_and_no_port(
+    own_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = own_fleet(targets=("east", "west", "south"), light=True)
+    fleet.table.start("operator", ["/bin/sleep", "600"])
+    records = fleet.table.records()
+    used = [port_of(cluster) for cluster in fleet.clusters.values()]
+    assert len(records) == 8
+    assert not any(ports.is_free(port) for port in used)
+    stop_fleet(fleet)
+    assert not any(record.alive for record in records)
+    assert all(ports.is_free(port) for port in used)
+    assert sorted(path.name for path in fleet.folder.iterdir()) == ["lock", "logs"]
+
+
+def test_a_killed_up_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "fleet"
+    command = [*CLI, "up", "--light", "--targets", "east", "--dir", str(folder)]
+    table = ProcessTable(folder)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as up:
+        wait_until(lambda: table.read("upstream.apiserver"))
+        up.kill()
+    left = table.records()
+    assert any(record.alive for record in left)
+    assert not (folder / "fleet.json").exists()
+    provider = LocalProvider(folder, owner_pid=os.getpid())
+    fleet = provider.up(LIGHT, silent)
+    try:
+        assert not any(record.alive for record in left)
+        assert all(api(cluster).is_ready() for cluster in fleet.clusters.values())
+    finally:
+        provider.down(silent)
+
+
+def test_a_killed_supervisor_ends_the_fleet_and_up_starts_a_new_one(own_fleet: Callable[..., Fleet]) -> None:
+    fleet = own_fleet(targets=("east",), light=True)
+    records = fleet.table.records()
+    supervisor = fleet.table.read(SUPERVISOR)
+    assert supervisor
+    supervisor.send(signal.SIGKILL)
+    LocalProvider(fleet.folder, owner_pid=os.getpid()).up(LIGHT, silent)
+    assert not any(record.alive for record in records)
+    assert api(Fleet.load(fleet.folder).upstream).is_ready()
+
+
+def test_a_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    choose = ports.choose
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        first = [stranger.getsockname()[1]]
+
+        def taken_first(count: int, **options: Any) -> list[int]:
+            chosen = choose(count, **options)
+            return [*chosen[:2], first.pop(), *chosen[3:]] if first else chosen
+
+        monkeypatch.setattr(ports, "choose", taken_first)
+        provider = LocalProvider(tmp_path, owner_pid=os.getpid())
+        try:
+            fleet = provider.up(LIGHT, said.append)
+            assert api(fleet.upstream).is_ready()
+            assert "a port of upstream.apiserver was taken meanwhile; trying other ports" in said
+        finally:
+            provider.down(silent)
+
+
+def test_a_flag_that_does_not_exist_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    request = FleetRequest(targets=("east",), light=True, arguments={"east.apiserver": ("--no-such-flag",)})
+    provider = LocalProvider(tmp_path, owner_pid=os.getpid())
+    with pytest.raises(GroundError, match=r"east\.apiserver ended while starting: .*no-such-flag"):
+        provider.up(request, silent)
+    assert provider.table.records() == []
+
+
+def test_extra_flags_reach_their_component(own_fleet: Callable[..., Fleet]) -> None:
+    fleet = own_fleet(
+        targets=("east",), light=True, arguments={"east.apiserver": ("--emulated-version=1.35",), "etcd": ()}
+    )
+    versions = {name: api(cluster).get("/version") or {} for name, cluster in fleet.clusters.items()}
+    assert versions["east"]["emulationMinor"] == "35"
+    assert versions["upstream"]["minor"] == "36"
+
+
+@pytest.fixture
+def pod(kubectl: Kubectl, namespace: str) -> tuple[str, str]:
+    """A running fake Pod on east, as (namespace, name)."""
+    kubectl("east", "create", "namespace", namespace)
+    kubectl("east", "-n", namespace, "create", "deployment", "web", "--image=nginx:1.27")
+    kubectl("east", "-n", namespace, "wait", "deployment/web", "--for=condition=Available", "--timeout=20s")
+    return namespace, kubectl.items("east", "pods", namespace)[0]["metadata"]["name"]
+
+
+def test_a_deployment_runs_on_a_target_and_its_pods_answer_logs_and_exec(
+    kubectl: Kubectl, pod: tuple[str, str]
+) -> None:
+    namespace, name = pod
+    assert "fake Pods all say this line" in kubectl("east", "-n", namespace, "logs", name, timeout_seconds=10)
+    assert kubectl("east", "-n", namespace, "exec", name, "--", "echo", "hi", timeout_seconds=10) == "hi\n"
+
+
+def test_a_port_of_a_fake_pod_can_be_forwarded(kubectl: Kubectl, pod: tuple[str, str]) -> None:
+    namespace, name = pod
+    east = kubectl.fleet.targets["east"]
+    command = [str(kubectl.fleet.assets / "kubectl"), f"--kubeconfig={east.kubeconfig}", "-n", namespace]
+    with subprocess.Popen(
+        [*command, "port-forward", name, ":80"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as forward:
+        try:
+            assert forward.stdout is not None
+            port = int(forward.stdout.readline().split("->")[0].rpartition(":")[2])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+                assert answer.read() == b"ok"
+        finally:
+            forward.kill()
+
+
+def test_upstream_starts_no_pods(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("upstream", "-n", namespace, "create", "deployment", "web", "--image=nginx:1.27")
+    kubectl("upstream", "-n", namespace, "create", "configmap", "later")
+    assert kubectl.items("upstream", "replicasets", namespace) == []
+    assert kubectl.items("upstream", "serviceaccounts", namespace)[0]["metadata"]["name"] == "default"
+
+
+def test_a_plain_user_may_do_nothing_until_rbac_says_so(kubectl: Kubectl, namespace: str) -> None:
+    alice = kubectl.fleet.upstream.user("alice")
+    look = ("-n", namespace, "get", "configmaps")
+    refused = kubectl.attempt("upstream", *look, kubeconfig=alice)
+    assert refused.returncode == 1
+    assert 'User "alice" cannot list resource "configmaps"' in refused.stderr
+    kubectl("upstream", "-n", namespace, "create", "rolebinding", "alice", "--clusterrole=view", "--user=alice")
+    wait_until(lambda: kubectl.attempt("upstream", *look, kubeconfig=alice).returncode == 0)
+
+
+def test_a_user_of_one_cluster_is_nobody_on_another(kubectl: Kubectl) -> None:
+    fleet = kubectl.fleet
+    config = json.loads(fleet.upstream.user("alice").read_text())
+    config["clusters"] = json.loads(fleet.targets["east"].kubeconfig.read_text())["clusters"]
+    config["contexts"][0]["context"]["cluster"] = "east"
+    stranger = fleet.folder / "stranger.kubeconfig"
+    stranger.write_text(json.dumps(config))
+    said = kubectl.attempt("east", "get", "namespaces", kubeconfig=stranger)
+    stranger.unlink()
+    assert said.returncode == 1
+    assert "Unauthorized" in said.stderr or "provide credentials" in said.stderr
+
+
+def test_kubectl_that_does_not_end_is_ended(kubectl: Kubectl) -> None:
+    with pytest.raises(GroundError, match=r"did not end within 0\.5 s"):
+        kubectl("east", "get", "namespaces", "--watch", timeout_seconds=0.5)
+
+
+def test_clusters_that_exist_are_used_and_left_as_they_were(fragile: Fleet, tmp_path: Path) -> None:
+    """Provider `existing`: what was started goes, our webhook configurations go, everything else stays."""
+    files = {name: cluster.kubeconfig for name, cluster in fragile.clusters.items()}
+    provider = ExistingProvider(tmp_path)
+    fleet = provider.up(FleetRequest(targets=("east",), kubeconfigs=files), silent)
+    assert [row.state for row in provider.status()] == ["ready", "ready"]
+    assert provider.up(FleetRequest(targets=("east",), kubeconfigs=files), silent) == fleet
+    alice = fleet.kubectl("east", "get", "pods", kubeconfig=fleet.targets["east"].user("alice"), check=False)
+    assert 'User "alice" cannot list' in alice.stderr
+    operator = fleet.table.start("operator", ["/bin/sleep", "600"])
+    webhook = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    for name in ("syncline-validate", "other"):
+        manifest = json.dumps({**webhook, "metadata": {"name": name}, "webhooks": []})
+        fleet.kubectl("upstream", "create", "-f", "-", stdin=manifest)
+    provider.down(silent)
+    assert not operator.alive
+    left = fragile.kubectl("upstream", "get", "validatingwebhookconfigurations", "-o", "name").stdout.split()
+    assert [name.partition("/")[2] for name in left] == ["other"]
+    assert all(api(cluster).is_ready() for cluster in fragile.clusters.values())
+    with pytest.raises(GroundError, match="no fleet is up"):
+        provider.status()
+
+
+def test_make_env_gives_a_shell_that_reaches_every_cluster(fleet: Fleet) -> None:
+    lines = subprocess.run(
+        [*CLI, "env", "--dir", str(fleet.folder)], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    script = f"{lines}\nfor name in upstream east west; do kubectl --context $name get --raw=/readyz; echo; done"
+    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.split() == ["ok", "ok", "ok"]
