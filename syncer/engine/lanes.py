@@ -78,7 +78,7 @@ class CircuitBreaker:
 
     FIRST_OPEN_SECONDS: Final = 1.0
     LONGEST_OPEN_SECONDS: Final = 30.0  # a target that returns is found within this time
-    PROBE_SECONDS: Final = 30.0  # a probe that never reports is given up after this time
+    PROBE_SECONDS: Final = 5.0  # then the next probe may go: whoever was let through may have had nothing to send
 
     def __init__(self, threshold: int = 5) -> None:
         """Args: threshold: failures in a row that open it, at least 1."""
