@@ -8,7 +8,7 @@ from syncer.engine.budget import CONSENT_SECONDS, WINDOW_SECONDS, DeletionBudget
 
 
 def budget() -> DeletionBudget:
-    return DeletionBudget(random.Random(42))  # noqa: S311 (a test repeats itself)
+    return DeletionBudget(random.Random(42))
 
 
 def spend(one: DeletionBudget, count: int, *, synced: int, now: float = 0.0, first: int = 0) -> int:

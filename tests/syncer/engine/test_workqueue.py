@@ -22,7 +22,7 @@ from syncer.engine.workqueue import (
 
 
 def seeded(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 (a test repeats itself)
+    return random.Random(seed)
 
 
 def drain(queue: KeyedQueue[Any], now: float = 0.0) -> list[Any]:
