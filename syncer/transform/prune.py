@@ -177,8 +177,9 @@ def _pod(draft: Draft) -> None:
     spec = draft.mapping("spec")
     if spec is None:
         return
-    kept = [entry for entry in spec.get("tolerations") or () if entry not in _DEFAULT_TOLERATIONS]
-    _replace_list(spec, "tolerations", kept)
+    # Beside tolerations of the user's own the defaults stay: the list is atomic, so it would differ for ever.
+    if all(entry in _DEFAULT_TOLERATIONS for entry in spec.get("tolerations") or ()):
+        spec.pop("tolerations", None)
     tokens = {
         volume["name"]
         for volume in spec.get("volumes") or ()

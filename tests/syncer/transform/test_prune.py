@@ -124,7 +124,6 @@ def test_a_pod_loses_its_node_its_token_volume_and_what_admission_gave_it() -> N
     token = {"name": "kube-api-access-x2x4z", "projected": {"sources": []}}
     token_mount = {"name": "kube-api-access-x2x4z", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
     own_mount = {"name": "config", "mountPath": "/etc/app"}
-    own_toleration = {"key": "gpu", "operator": "Exists"}
     manifest = workload(
         "Pod",
         "v1",
@@ -134,8 +133,7 @@ def test_a_pod_loses_its_node_its_token_volume_and_what_admission_gave_it() -> N
         ],
         initContainers=[{"name": "i", "volumeMounts": [token_mount]}],
         volumes=[{"name": "config", "configMap": {"name": "c"}}, token],
-        tolerations=[own_toleration]
-        + [
+        tolerations=[
             {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
             for what in ("not-ready", "unreachable")
         ],
@@ -149,9 +147,20 @@ def test_a_pod_loses_its_node_its_token_volume_and_what_admission_gave_it() -> N
         "containers": [{"name": "a", "volumeMounts": [own_mount]}, {"name": "b"}],
         "initContainers": [{"name": "i"}],
         "volumes": [{"name": "config", "configMap": {"name": "c"}}],
-        "tolerations": [own_toleration],
         "priorityClassName": "high",
     }
+
+
+def test_default_tolerations_stay_beside_the_users_own_in_their_atomic_list() -> None:
+    """Admission would add them again, and the list would differ from the rendered one for ever."""
+    defaults = {
+        "key": "node.kubernetes.io/not-ready",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
+    both = [{"key": "gpu", "operator": "Exists"}, defaults]
+    assert pruned(workload("Pod", "v1", tolerations=both), POD)["spec"]["tolerations"] == both
 
 
 def test_a_toleration_time_of_the_users_own_travels() -> None:
