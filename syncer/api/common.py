@@ -251,7 +251,10 @@ def faults_of(error: ValidationError) -> Iterator[tuple[str, str]]:
     """The faults as (path, message), without the input values: those may be secrets."""
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         message = "unknown field" if fault["type"] == "extra_forbidden" else fault["msg"]
-        yield field_path(fault["loc"]), message
+        place = fault["loc"]
+        if place[-1] == "[key]":  # pydantic names the key of a mapping; the API server names the mapping
+            place = place[:-2]
+        yield field_path(place), message
 
 
 def walk(model: ApiModel, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], ApiModel]]:

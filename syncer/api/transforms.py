@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from syncer.api.common import (
     MAX_ITEMS,
@@ -185,6 +185,12 @@ OPERATIONS = (
 )
 
 
+def _mapping_or_text(value: Any) -> Any:
+    if value is None or isinstance(value, dict | str):
+        return value
+    raise ValueError("a merge patch is a mapping, or a YAML text of one")
+
+
 class Transform(ApiModel):
     """One step of the pipeline: exactly one operation, for all targets and kinds unless filtered."""
 
@@ -207,7 +213,7 @@ class Transform(ApiModel):
     command: WordsTransform | None = None
     remove: Annotated[tuple[Pointer, ...], Field(min_length=1, max_length=MAX_ITEMS)] | None = None
     json_patch: Annotated[tuple[JsonPatchOperation, ...], Field(min_length=1, max_length=MAX_ITEMS)] | None = None
-    merge_patch: dict[str, Any] | str | None = Field(
+    merge_patch: Annotated[Any, AfterValidator(_mapping_or_text)] = Field(
         default=None, description="RFC 7396 merge patch, or the same as a YAML string."
     )
     cel: CelTransform | None = None
