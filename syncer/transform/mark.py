@@ -5,21 +5,22 @@ Downstream text is untrusted: everything read here may have been written by anyb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import orjson
 
 from syncer.api.keys import GroupKind
 from syncer.api.names import APPLIED_ANNOTATION, DELETION_ANNOTATION, MANAGED_BY_LABEL, SOURCE_ANNOTATION
+from syncer.kube.objects import KubeObject
 from syncer.transform.draft import Draft, Manifest
 from syncer.transform.names import NamespaceMapping, Same
-from syncer.transform.skip import Owner, controller_of
+from syncer.transform.skip import controller_of
 
 DeletionPolicy = Literal["Delete", "Orphan"]
 
+_NAMESPACE: Final = GroupKind("", "Namespace")
 _HASH_BYTES: Final = 16
 _WIRE: Final = {"api_version": "apiVersion"}
 
@@ -39,8 +40,7 @@ class SourceRef:
 
     @property
     def group_kind(self) -> GroupKind:
-        group, slash, _ = self.api_version.partition("/")
-        return GroupKind(group if slash else "", self.kind)
+        return group_kind(self.api_version, self.kind)
 
     def to_json(self) -> str:
         """Canonical text for the annotation."""
@@ -61,25 +61,6 @@ class SourceRef:
         if type(generation) is not int or not all(isinstance(value, str) for value in values.values()):
             return None
         return cls(generation=generation, **values)  # type: ignore[arg-type]  # all texts, checked above
-
-
-class MarkedObject(Protocol):
-    """What is read of a downstream object; `syncer.kube.objects.KubeObject` has it."""
-
-    @property
-    def api_version(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def annotations(self) -> Mapping[str, str]: ...
-    @property
-    def owner_references(self) -> tuple[Owner, ...]: ...
 
 
 def mark(manifest: Manifest, source: SourceRef, *, deletion_policy: DeletionPolicy) -> tuple[Manifest, str]:
@@ -105,23 +86,23 @@ def canonical(manifest: Manifest) -> bytes:
     return orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
 
 
-def read_mark(observed: MarkedObject) -> SourceRef | None:
+def read_mark(observed: KubeObject) -> SourceRef | None:
     """The source that a downstream object names; None if it names none, or not readably."""
     text = observed.annotations.get(SOURCE_ANNOTATION)
     return None if text is None else SourceRef.from_json(text)
 
 
-def read_applied(observed: MarkedObject) -> str | None:
+def read_applied(observed: KubeObject) -> str | None:
     """Hash of the manifest that was applied last, as the object says."""
     return observed.annotations.get(APPLIED_ANNOTATION)
 
 
-def read_deletion(observed: MarkedObject) -> DeletionPolicy:
+def read_deletion(observed: KubeObject) -> DeletionPolicy:
     """What happens to the object when no living placement decides; missing or unreadable means Orphan."""
     return "Delete" if observed.annotations.get(DELETION_ANNOTATION) == "Delete" else "Orphan"
 
 
-def is_ours(observed: MarkedObject, hub_id: str, mapping: NamespaceMapping | None = None) -> bool:
+def is_ours(observed: KubeObject, hub_id: str, mapping: NamespaceMapping | None = None) -> bool:
     """Whether this very object is a copy that this hub made.
 
     The label alone is not enough: EndpointSlices inherit it from a Service, ReplicaSets the annotations from a
@@ -132,6 +113,13 @@ def is_ours(observed: MarkedObject, hub_id: str, mapping: NamespaceMapping | Non
     source = read_mark(observed)
     if source is None or source.hub != hub_id:
         return False
-    group, slash, _ = observed.api_version.partition("/")
-    own = (GroupKind(group if slash else "", observed.kind), observed.namespace, observed.name)
-    return own == (source.group_kind, (mapping or Same()).map(source.namespace), source.name)
+    mapping = mapping or Same()
+    name = mapping.map(source.name) if source.group_kind == _NAMESPACE else source.name
+    own = (group_kind(observed.api_version, observed.kind), observed.namespace, observed.name)
+    return own == (source.group_kind, mapping.map(source.namespace), name)
+
+
+def group_kind(api_version: str, kind: str) -> GroupKind:
+    """`apps/v1`, `Deployment` → `Deployment.apps`."""
+    group, slash, _ = api_version.partition("/")
+    return GroupKind(group if slash else "", kind)

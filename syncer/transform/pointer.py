@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from syncer.kube.pointers import join_pointer, split_pointer
 from syncer.transform.draft import Draft
 from syncer.transform.errors import OperationError
 from syncer.transform.prune import SERVER_METADATA
@@ -25,7 +26,7 @@ def parse_pointer(pointer: str) -> Steps:
     """
     if not pointer.startswith("/"):
         raise OperationError(f"{pointer!r} is not a JSON pointer into the object")
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/"))
+    return tuple(split_pointer(pointer))
 
 
 def check_writable(steps: Steps) -> None:
@@ -34,12 +35,7 @@ def check_writable(steps: Steps) -> None:
     if steps[0] == "metadata":
         guarded = len(steps) == 1 or steps[1] in GUARDED_METADATA
     if guarded:
-        raise OperationError(f"a transform may not change {spell(steps[:2])}")
-
-
-def spell(steps: Steps) -> str:
-    """The pointer as people write it."""
-    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+        raise OperationError(f"a transform may not change {join_pointer(steps[:2])}")
 
 
 def lookup(root: Any, steps: Steps) -> Any:
@@ -55,7 +51,7 @@ def lookup(root: Any, steps: Steps) -> Any:
         elif type(node) is list and _INDEX.fullmatch(step) and int(step) < len(node):
             node = node[int(step)]
         else:
-            raise OperationError(f"there is no {spell(steps[: depth + 1])} in the object")
+            raise OperationError(f"there is no {join_pointer(steps[: depth + 1])} in the object")
     return node
 
 
@@ -73,19 +69,19 @@ def parent_of(draft: Draft, steps: Steps, *, create: bool = False) -> Any:
             if create and node.get(step) is None:
                 node[step] = draft.adopt({})
             if step not in node:
-                raise OperationError(f"there is no {spell(steps[: depth + 1])} in the object")
+                raise OperationError(f"there is no {join_pointer(steps[: depth + 1])} in the object")
             node = draft.child(node, step)
         elif type(node) is list:
             node = draft.child(node, index_in(node, steps[: depth + 1]))
     if type(node) not in (dict, list):
-        raise OperationError(f"{spell(steps[:-1])} is neither an object nor a list")
+        raise OperationError(f"{join_pointer(steps[:-1])} is neither an object nor a list")
     return node
 
 
 def index_in(entries: list[Any], steps: Steps) -> int:
     """The last step as an index of an existing entry; raises OperationError."""
     if not _INDEX.fullmatch(steps[-1]) or int(steps[-1]) >= len(entries):
-        raise OperationError(f"there is no {spell(steps)} in the object: the list has {len(entries)} entries")
+        raise OperationError(f"there is no {join_pointer(steps)} in the object: the list has {len(entries)} entries")
     return int(steps[-1])
 
 
@@ -109,7 +105,7 @@ def replace(draft: Draft, steps: Steps, value: Any) -> None:
     elif steps[-1] in parent:
         parent[steps[-1]] = value
     else:
-        raise OperationError(f"there is no {spell(steps)} in the object")
+        raise OperationError(f"there is no {join_pointer(steps)} in the object")
 
 
 def take(draft: Draft, steps: Steps) -> Any:
@@ -118,5 +114,5 @@ def take(draft: Draft, steps: Steps) -> Any:
     if type(parent) is list:
         return parent.pop(index_in(parent, steps))
     if steps[-1] not in parent:
-        raise OperationError(f"there is no {spell(steps)} in the object")
+        raise OperationError(f"there is no {join_pointer(steps)} in the object")
     return parent.pop(steps[-1])

@@ -210,6 +210,12 @@ def _replace_list(parent: Manifest, key: str, kept: list[Any]) -> None:
         parent.pop(key, None)
 
 
+def _cluster_role(draft: Draft) -> None:
+    """An aggregated role's rules are gathered by each cluster's own controller, which would fight ours."""
+    if draft.root.get("aggregationRule") is not None:
+        draft.root.pop("rules", None)
+
+
 def _service_account(draft: Draft) -> None:
     """Generated token and registry Secrets are named after their account and exist upstream only."""
     name = draft.read("metadata", "name")
@@ -245,4 +251,5 @@ _SPECIAL: Final[Mapping[GroupKind, Callable[[Draft], None]]] = {
     GroupKind("", "PersistentVolume"): _persistent_volume,
     GroupKind("apps", "StatefulSet"): _stateful_set,
     GroupKind("batch", "Job"): _job,
+    GroupKind("rbac.authorization.k8s.io", "ClusterRole"): _cluster_role,
 }

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final
 
 from syncer.api.keys import GroupKind
 from syncer.api.names import SKIP_LABEL
+from syncer.kube.objects import KubeObject, OwnerReference
 
 _ENDPOINTS_MANAGER: Final = "endpoints.kubernetes.io/managed-by"
 _SLICE_MANAGER: Final = "endpointslice.kubernetes.io/managed-by"
 _SLICE_CONTROLLERS: Final = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
 
 
-class Owner(Protocol):
-    """What is read of an owner reference."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def controller(self) -> bool: ...
-
-
-class SourceObject(Protocol):
-    """What is read of an object; `syncer.kube.objects.KubeObject` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def owner_references(self) -> tuple[Owner, ...]: ...
-    @property
-    def terminating(self) -> bool: ...
-    def field(self, *path: str | int) -> Any: ...
-
-
-def skip_reason(source: SourceObject, kind: GroupKind) -> str | None:
+def skip_reason(source: KubeObject, kind: GroupKind) -> str | None:
     """Why this object is not synced, as a text for people; None if it is.
 
     An object made with `generateName` is synced under the name that the upstream server gave it, which is stable.
@@ -56,12 +30,12 @@ def skip_reason(source: SourceObject, kind: GroupKind) -> str | None:
     return special(source) if special is not None else None
 
 
-def controller_of(owners: tuple[Owner, ...]) -> Owner | None:
+def controller_of(owners: tuple[OwnerReference, ...]) -> OwnerReference | None:
     """The owner that runs the object, if it has one."""
     return next((owner for owner in owners if owner.controller), None)
 
 
-def _secret(source: SourceObject) -> str | None:
+def _secret(source: KubeObject) -> str | None:
     kind = source.field("type")
     if kind == "kubernetes.io/service-account-token":
         return "it is a token of an upstream ServiceAccount, which no other cluster accepts"
@@ -74,27 +48,27 @@ def _secret(source: SourceObject) -> str | None:
     return None
 
 
-def _config_map(source: SourceObject) -> str | None:
+def _config_map(source: KubeObject) -> str | None:
     return "every cluster writes its own" if source.name == "kube-root-ca.crt" else None
 
 
-def _service_account(source: SourceObject) -> str | None:
+def _service_account(source: KubeObject) -> str | None:
     return "every namespace has its own" if source.name == "default" else None
 
 
-def _service(source: SourceObject) -> str | None:
+def _service(source: KubeObject) -> str | None:
     if (source.namespace, source.name) == ("default", "kubernetes"):
         return "it is the API server of the upstream cluster"
     return None
 
 
-def _endpoints(source: SourceObject) -> str | None:
+def _endpoints(source: KubeObject) -> str | None:
     if (source.namespace, source.name) == ("default", "kubernetes"):
         return "it is the API server of the upstream cluster"
     return "a controller writes it from its Service" if _ENDPOINTS_MANAGER in source.labels else None
 
 
-def _endpoint_slice(source: SourceObject) -> str | None:
+def _endpoint_slice(source: KubeObject) -> str | None:
     if (source.namespace, source.name) == ("default", "kubernetes"):
         return "it is the API server of the upstream cluster"
     if source.labels.get(_SLICE_MANAGER) in _SLICE_CONTROLLERS:
@@ -102,7 +76,7 @@ def _endpoint_slice(source: SourceObject) -> str | None:
     return None
 
 
-_SPECIAL: Final[Mapping[GroupKind, Callable[[SourceObject], str | None]]] = {
+_SPECIAL: Final[Mapping[GroupKind, Callable[[KubeObject], str | None]]] = {
     GroupKind("", "Secret"): _secret,
     GroupKind("", "ConfigMap"): _config_map,
     GroupKind("", "ServiceAccount"): _service_account,

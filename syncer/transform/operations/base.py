@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncer.api.keys import GroupKind
+from syncer.kube.pointers import join_pointer
 from syncer.transform.draft import Draft, Manifest
 from syncer.transform.errors import OperationError
 from syncer.transform.podspec import Path, template_path
@@ -38,7 +39,7 @@ def compile_texts(values: Mapping[str, Any], field: str = "set") -> dict[str, An
         try:
             compiled[key] = compile_value(value)
         except OperationError as error:
-            raise OperationError(str(error), at=f"/{field}/{escape(key)}") from error
+            raise OperationError(str(error), at=join_pointer((field, key))) from error
     return compiled
 
 
@@ -49,10 +50,5 @@ def expand_texts(values: Mapping[str, Any], target: TargetView, field: str = "se
         try:
             expanded[key] = expand(value, target)
         except OperationError as error:
-            raise OperationError(str(error), at=f"/{field}/{escape(key)}") from error
+            raise OperationError(str(error), at=join_pointer((field, key))) from error
     return expanded
-
-
-def escape(key: str) -> str:
-    """One step of a JSON pointer."""
-    return key.replace("~", "~0").replace("/", "~1")

@@ -7,9 +7,10 @@ from typing import Literal
 
 from syncer.api.common import LABEL_VALUE_PATTERN
 from syncer.api.transforms import MetadataTransform
+from syncer.kube.pointers import join_pointer
 from syncer.transform.draft import Draft
 from syncer.transform.errors import OperationError
-from syncer.transform.operations.base import Context, Operation, compile_texts, escape, expand_texts
+from syncer.transform.operations.base import Context, Operation, compile_texts, expand_texts
 
 _LABEL_VALUE = re.compile(LABEL_VALUE_PATTERN)
 _LABEL_VALUE_LENGTH = 63
@@ -37,4 +38,4 @@ def compile_metadata(field: Literal["labels", "annotations"], model: MetadataTra
 def check_label_value(key: str, value: str) -> None:
     """Raises OperationError if the API server would refuse the value as a label's."""
     if len(value) > _LABEL_VALUE_LENGTH or not _LABEL_VALUE.match(value):
-        raise OperationError(f"{value!r} is not a label value", at=f"/set/{escape(key)}")
+        raise OperationError(f"{value!r} is not a label value", at=join_pointer(("set", key)))

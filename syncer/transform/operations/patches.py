@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from syncer.api.transforms import JsonPatchOperation
+from syncer.kube.pointers import join_pointer
 from syncer.transform.draft import Draft, Manifest
 from syncer.transform.errors import OperationError
 from syncer.transform.operations.base import Context, Operation
-from syncer.transform.pointer import Steps, check_writable, lookup, parse_pointer, put, replace, spell, take
+from syncer.transform.pointer import Steps, check_writable, lookup, parse_pointer, put, replace, take
 from syncer.transform.target import compile_value, expand
 
 _Change = Callable[[Draft, Context], None]
@@ -113,14 +114,14 @@ def _change(operation: JsonPatchOperation) -> _Change:
 
 def _move(source: Steps, steps: Steps) -> _Change:
     if steps[: len(source)] == source and steps != source:
-        raise OperationError(f"{spell(source)} cannot be moved into itself")
+        raise OperationError(f"{join_pointer(source)} cannot be moved into itself")
     return lambda draft, context: put(draft, steps, take(draft, source))
 
 
 def _test(steps: Steps, value: Any) -> _Change:
     def apply(draft: Draft, context: Context) -> None:
         if not json_equal(lookup(draft.root, steps), expand(value, context.target)):
-            raise OperationError(f"test failed: {spell(steps)} has another value")  # which one may be secret
+            raise OperationError(f"test failed: {join_pointer(steps)} has another value")  # which one may be secret
 
     return apply
 
@@ -162,10 +163,10 @@ def _check_json(value: Any, steps: Steps) -> None:
     if isinstance(value, dict):
         for key, member in value.items():
             if not isinstance(key, str):
-                raise OperationError(f"{spell(steps)} has a key that is no text; quote it")
+                raise OperationError(f"{join_pointer(steps)} has a key that is no text; quote it")
             _check_json(member, (*steps, key))
     elif isinstance(value, list | tuple):
         for index, entry in enumerate(value):
             _check_json(entry, (*steps, str(index)))
     elif value is not None and not isinstance(value, str | bool | int | float):
-        raise OperationError(f"{spell(steps)} is a {type(value).__name__}, which JSON does not have; quote it")
+        raise OperationError(f"{join_pointer(steps)} is a {type(value).__name__}, which JSON does not have; quote it")

@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from syncer.api.transforms import ResourcesTransform
+from syncer.kube.pointers import join_pointer
 from syncer.transform.draft import Draft
 from syncer.transform.errors import OperationError
-from syncer.transform.operations.base import Context, Operation, escape, writable_pod_spec
+from syncer.transform.operations.base import Context, Operation, writable_pod_spec
 from syncer.transform.podspec import containers, name_matcher
-from syncer.transform.quantity import QuantityError, parse_quantity, scale_quantity
+from syncer.transform.quantity import QuantityError, exact_quantity, scale_quantity
 
 _LISTS = ("requests", "limits")
 
@@ -23,9 +24,9 @@ def compile_resources(model: ResourcesTransform) -> Operation:
     for field, entries in amounts.items():
         for name, amount in entries.items():
             try:
-                parse_quantity(amount)
+                exact_quantity(amount)
             except QuantityError as error:
-                raise OperationError(str(error), at=f"/set/{field}/{escape(name)}") from error
+                raise OperationError(str(error), at=join_pointer(("set", field, name))) from error
 
     def apply(draft: Draft, context: Context) -> None:
         spec = writable_pod_spec(draft, context)

@@ -204,6 +204,14 @@ def cluster_scoped(suffix: str) -> list[dict[str, Any]]:
         _object("scheduling.k8s.io/v1", "PriorityClass", f"priority-{suffix}", value=100),
         _object("networking.k8s.io/v1", "IngressClass", f"ingress-{suffix}", spec={"controller": "example.com/none"}),
         _object("rbac.authorization.k8s.io/v1", "ClusterRole", f"role-{suffix}", rules=[]),
+        _object(
+            "rbac.authorization.k8s.io/v1",
+            "ClusterRole",
+            f"gathered-{suffix}",
+            aggregationRule={
+                "clusterRoleSelectors": [{"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}]
+            },
+        ),
     ]
 
 

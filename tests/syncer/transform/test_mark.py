@@ -86,7 +86,7 @@ class _Prefixed:
     """A mapping that tests can tell from `Same`."""
 
     def map(self, namespace: str) -> str:
-        return f"x-{namespace}"
+        return f"x-{namespace}" if namespace else ""
 
     def unmap(self, namespace: str) -> str:
         return namespace.removeprefix("x-")
@@ -95,6 +95,15 @@ class _Prefixed:
 def test_ownership_is_judged_by_the_mapped_name() -> None:
     assert is_ours(marked(namespace="x-shop"), "hub-1", _Prefixed())
     assert not is_ours(marked(), "hub-1", _Prefixed())
+
+
+def test_a_namespace_that_we_made_is_judged_by_its_own_mapped_name() -> None:
+    source = SourceRef("hub-1", "root", "v1", "Namespace", "", "shop", "uid-1", 0)
+    manifest, _ = mark(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x-shop"}}, source, deletion_policy="Delete"
+    )
+    assert is_ours(observed(manifest), "hub-1", _Prefixed())
+    assert not is_ours(observed(manifest), "hub-1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"hub": 1}', '"text"', "\udcff"])

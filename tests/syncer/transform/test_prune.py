@@ -234,3 +234,16 @@ def test_a_spec_of_the_wrong_shape_is_left_for_the_server_to_refuse(kind: str, s
     manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec, "secrets": "text"}
     after = pruned(manifest, GroupKind("", kind))
     assert after.get("spec", {}) == spec or spec is None
+
+
+def test_the_gathered_rules_of_an_aggregated_role_stay_upstream() -> None:
+    kind = GroupKind("rbac.authorization.k8s.io", "ClusterRole")
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    manifest = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "r"},
+        "rules": [rule],
+    }
+    assert pruned(manifest, kind)["rules"] == [rule]
+    assert "rules" not in pruned(manifest | {"aggregationRule": {"clusterRoleSelectors": []}}, kind)
