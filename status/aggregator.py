@@ -299,10 +299,13 @@ class Aggregator:
             sums: Sequence[int] = self._slots[worst].counts if worst else self._totals
         else:
             sums = self._totals
-        totals = {name: min(total, MAX_INT32) for name, total in zip(self._rules.counters, sums, strict=True)}
+        totals = dict(zip(self._rules.counters, sums, strict=True))
+        if self._rules.wanting:
+            expected = (self._slots[name].expected for name in self._absent)
+            totals[self._rules.wanting] += sum(one.replicas or 0 for one in expected if one is not None)
+        totals = {name: min(total, MAX_INT32) for name, total in totals.items()}
         if silent:
             totals = {name: max(total, count(previous, name)) for name, total in totals.items()}
-        expected = (self._slots[name].expected for name in self._absent)
         return View(
             source=source,
             previous=previous,
@@ -313,7 +316,6 @@ class Aggregator:
             totals=totals,
             conditions=self._merged_conditions(previous, observed or generation, now),
             now=now,
-            unheard=sum(one.replicas or 0 for one in expected if one is not None),
             complete=not self._absent,
             held=bool(silent),
         )

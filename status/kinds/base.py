@@ -33,9 +33,8 @@ class View:
         targets: names of the targets that should hold the object, sorted; none means no selected target.
         reports: of the targets that take part and hold the object, in target-name order.
         worst: the report with the worst health, the first by name among equals; None without reports.
-        totals: sums of the kind's counters over `reports` and targets not heard of yet.
+        totals: sums of the kind's counters over `reports`.
         conditions: merged, ready to be written.
-        unheard: replicas that targets without the object should run.
         complete: every target in `targets` has reported the object.
         held: a target was not heard of since this process started; no counter may fall below `previous`.
     """
@@ -49,7 +48,6 @@ class View:
     totals: Mapping[str, int]
     conditions: Sequence[Mapping[str, Any]]
     now: datetime
-    unheard: int = 0
     complete: bool = False
     held: bool = False
 
@@ -65,6 +63,7 @@ class KindRules:
     Attributes:
         fields: keys of `.status` that are kept, None for all of them.
         counters: keys that are non-negative counts and are summed.
+        wanting: the counter to which a target without the object adds the replicas that it should run, "" for none.
         phases: the values that `.status.phase` may have, worst first; none means that it is free text or missing.
         base_conditions: types that are always reported, also for a target that says nothing.
         generational: `.status` carries `observedGeneration`; None when that is for the object to show.
@@ -75,6 +74,7 @@ class KindRules:
 
     fields: ClassVar[frozenset[str] | None] = None
     counters: ClassVar[tuple[str, ...]] = ()
+    wanting: ClassVar[str] = ""
     phases: ClassVar[tuple[str, ...]] = ()
     base_conditions: ClassVar[tuple[str, ...]] = ()
     generational: ClassVar[bool | None] = True

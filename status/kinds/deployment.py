@@ -8,7 +8,6 @@ from typing import Any
 from status.conditions import judgements
 from status.kinds.base import HEALTHY, NOT_OBSERVED, KindRules, Verdict, View, keep_collisions, replicas_wanted
 from status.report import Health
-from status.sanitize import MAX_INT32
 from status.values import count, mapping
 
 
@@ -23,6 +22,7 @@ class DeploymentRules(KindRules):
     )
     fields = frozenset({*counters, "observedGeneration", "conditions", "collisionCount"})
     base_conditions = ("Available",)
+    wanting = "unavailableReplicas"
     touched = "lastUpdateTime"
 
     def health(self, manifest: Mapping[str, Any], status: Mapping[str, Any], *, observed: bool) -> Verdict:
@@ -51,8 +51,6 @@ class DeploymentRules(KindRules):
 
     def merge(self, view: View) -> dict[str, Any] | None:
         merged = super().merge(view) or {}
-        unavailable: int = merged["unavailableReplicas"] + view.unheard
-        merged["unavailableReplicas"] = min(unavailable, MAX_INT32)
         if not any("terminatingReplicas" in report.status for report in view.reports):
             del merged["terminatingReplicas"]  # an API server without that feature drops it
         keep_collisions(view, merged)
