@@ -5,15 +5,16 @@ Downstream text is untrusted: everything read here may have been written by anyb
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import orjson
 
 from syncer.api.keys import GroupKind
 from syncer.api.names import APPLIED_ANNOTATION, DELETION_ANNOTATION, MANAGED_BY_LABEL, SOURCE_ANNOTATION
-from syncer.kube.objects import KubeObject
+from syncer.kube.objects import OwnerReference
 from syncer.transform.draft import Draft, Manifest
 from syncer.transform.names import NamespaceMapping, Same
 from syncer.transform.skip import controller_of
@@ -63,6 +64,25 @@ class SourceRef:
         return cls(generation=generation, **values)  # type: ignore[arg-type]  # all texts, checked above
 
 
+class MarkedObject(Protocol):
+    """What is read of a downstream object: the metadata part of `KubeObject`."""
+
+    @property
+    def api_version(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def annotations(self) -> Mapping[str, str]: ...
+    @property
+    def owner_references(self) -> tuple[OwnerReference, ...]: ...
+
+
 def mark(manifest: Manifest, source: SourceRef, *, deletion_policy: DeletionPolicy) -> tuple[Manifest, str]:
     """A marked copy of the manifest, and the hash of its content."""
     draft = Draft(manifest)
@@ -86,23 +106,23 @@ def canonical(manifest: Manifest) -> bytes:
     return orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
 
 
-def read_mark(observed: KubeObject) -> SourceRef | None:
+def read_mark(observed: MarkedObject) -> SourceRef | None:
     """The source that a downstream object names; None if it names none, or not readably."""
     text = observed.annotations.get(SOURCE_ANNOTATION)
     return None if text is None else SourceRef.from_json(text)
 
 
-def read_applied(observed: KubeObject) -> str | None:
+def read_applied(observed: MarkedObject) -> str | None:
     """Hash of the manifest that was applied last, as the object says."""
     return observed.annotations.get(APPLIED_ANNOTATION)
 
 
-def read_deletion(observed: KubeObject) -> DeletionPolicy:
+def read_deletion(observed: MarkedObject) -> DeletionPolicy:
     """What happens to the object when no living placement decides; missing or unreadable means Orphan."""
     return "Delete" if observed.annotations.get(DELETION_ANNOTATION) == "Delete" else "Orphan"
 
 
-def is_ours(observed: KubeObject, hub_id: str, mapping: NamespaceMapping | None = None) -> bool:
+def is_ours(observed: MarkedObject, hub_id: str, mapping: NamespaceMapping | None = None) -> bool:
     """Whether this very object is a copy that this hub made.
 
     The label alone is not enough: EndpointSlices inherit it from a Service, ReplicaSets the annotations from a
