@@ -1,0 +1,449 @@
+"""Requests to one API server: one session for short requests, one for watches, one way of failing.
+
+No retries here, except one after a 401 with fresh credentials: who asks decides when to ask again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Literal, NamedTuple, cast
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
+from aiohttp.payload import Payload
+from yarl import URL
+
+from syncer.api.keys import GroupResource
+from syncer.api.names import SPEC_MANAGER
+from syncer.errors import SyncError
+from syncer.kube.credentials import ClusterCredentials, Grant
+from syncer.kube.errors import MalformedAnswer, Unreachable, error_from_status, parse_status
+from syncer.kube.kubeconfig import is_metadata_host
+from syncer.kube.objects import KubeObject, ResourceInfo, decode_object
+
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+JSON: Final = "application/json"
+
+Propagation = Literal["Background", "Foreground", "Orphan"]
+Observe = Callable[[str, str, int, float], None]
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+ANSWER_LIMIT: Final = 512 * 1024 * 1024  # bytes; 500 objects of the largest size that etcd takes are below it
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and load balancers
+
+
+class Response(NamedTuple):
+    """A whole answer of status below 400."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ClusterClient:
+    """One cluster, as seen by one identity. Belongs to the loop that first uses it; `close()` it there.
+
+    Every method raises the classes of `syncer.kube.errors`, and `NotLeadingError` if the guard does.
+    """
+
+    def __init__(
+        self,
+        credentials: ClusterCredentials,
+        *,
+        name: str,
+        user_agent: str = "",
+        guard: Callable[[], None] | None = None,
+        observe: Observe | None = None,
+        max_connections: int = 32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is dialled yet.
+
+        Args:
+            name: what the cluster is called in messages and metrics.
+            guard: called before each write is queued and again just before its bytes leave; may raise to stop it.
+            observe: receives (name, verb, HTTP status or 0, seconds) for every finished request; of watches, the start.
+            max_connections: short requests in flight; watches do not count.
+        """
+        self.name = name
+        self._credentials = credentials
+        self._user_agent = user_agent or _default_user_agent()
+        self._guard = guard
+        self._observe = observe
+        self._max_connections = max_connections
+        self._clock = clock
+        # Kinds that this server does not list as a stream; remembered here because informers come and go.
+        self.refused_streams: set[GroupResource] = set()
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # {for watches: session}
+
+    @property
+    def server(self) -> str:
+        return self._credentials.server
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        timeout_seconds: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        verb: str = "",
+        resource: str = "",
+    ) -> Response:
+        """Send one request and read the whole answer.
+
+        Args:
+            method: anything but GET, HEAD and OPTIONS is a write and passes the guard.
+            path: percent-encoded, begins with a slash.
+            timeout_seconds: for everything, waiting for a free connection included.
+            verb: for metrics; default is the method.
+            resource: plural that is asked for; makes errors precise (see `error_from_status`).
+        Raises:
+            ApiError: status of 300 and above, or no answer.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        arguments = _Arguments(
+            method, path, params, body, content_type, headers, timeout, verb or method.lower(), resource
+        )
+        async with self._open(arguments, watch=False) as answer:
+            content = await self._read(answer)
+            return Response(answer.status, answer.headers, content)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, path: str, *, params: Mapping[str, str], read_timeout_seconds: float, resource: str = ""
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch; yields its bytes as they come, in pieces of any size.
+
+        Args:
+            read_timeout_seconds: longest silence, before the answer's head and between pieces.
+        Raises:
+            ApiError: as `request`; inside the block `Unreachable` for silence and broken connections.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=read_timeout_seconds
+        )
+        arguments = _Arguments("GET", path, params, None, None, None, timeout, "watch", resource)
+        async with self._open(arguments, watch=True) as answer:
+            yield self._pieces(answer)
+
+    async def get(self, info: ResourceInfo, namespace: str, name: str) -> KubeObject:
+        """Read one object, fresh from storage. Raises NotFound with what is missing."""
+        answer = await self.request("GET", info.path(namespace, name), resource=info.resource)
+        return decode_object(answer.body)
+
+    async def get_json(self, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Read any path as a JSON object, with `managedFields` and all."""
+        answer = await self.request("GET", path, params=params)
+        try:
+            value = orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise MalformedAnswer(0, "MalformedAnswer", f"{self.name}: {path} is not JSON") from error
+        if not isinstance(value, dict):
+            raise MalformedAnswer(0, "MalformedAnswer", f"{self.name}: {path} is not a JSON object")
+        return cast("dict[str, Any]", value)
+
+    async def apply(
+        self,
+        info: ResourceInfo,
+        namespace: str,
+        name: str,
+        body: bytes,
+        *,
+        force: bool,
+        manager: str = SPEC_MANAGER,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> tuple[KubeObject, int]:
+        """Server-side apply.
+
+        Args:
+            body: the manifest as JSON.
+            force: take fields from other managers; without it such fields answer `Conflict`.
+        Returns:
+            the object as it is now (its `owned` is always the spec manager's), and 201 if it was created, else 200.
+        """
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        if dry_run:
+            params["dryRun"] = "All"
+        answer = await self.request(
+            "PATCH",
+            info.path(namespace, name, subresource),
+            params=params,
+            body=body,
+            content_type=APPLY_PATCH,
+            verb="apply",
+            resource=info.resource,
+        )
+        return decode_object(answer.body), answer.status
+
+    async def create(
+        self, info: ResourceInfo, namespace: str, body: bytes, *, manager: str = SPEC_MANAGER
+    ) -> KubeObject:
+        """POST a new object. Raises AlreadyExists, or NotFound for a missing namespace."""
+        answer = await self.request(
+            "POST",
+            info.path(namespace),
+            params={"fieldManager": manager},
+            body=body,
+            content_type=JSON,
+            verb="create",
+            resource=info.resource,
+        )
+        return decode_object(answer.body)
+
+    async def patch(
+        self,
+        info: ResourceInfo,
+        namespace: str,
+        name: str,
+        body: bytes,
+        content_type: str,
+        *,
+        subresource: str = "",
+        manager: str = SPEC_MANAGER,
+    ) -> KubeObject:
+        """PATCH with a merge patch or JSON patch."""
+        answer = await self.request(
+            "PATCH",
+            info.path(namespace, name, subresource),
+            params={"fieldManager": manager},
+            body=body,
+            content_type=content_type,
+            verb="patch",
+            resource=info.resource,
+        )
+        return decode_object(answer.body)
+
+    async def delete(
+        self,
+        info: ResourceInfo,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        propagation: Propagation = "Background",
+    ) -> None:
+        """DELETE exactly the object of that UID; it may live on until its finalizers are gone.
+
+        Raises:
+            NotFound: nothing of that name. Conflict: another UID, or another version than `resource_version`.
+        """
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": preconditions,
+            "propagationPolicy": propagation,
+        }
+        await self.request(
+            "DELETE",
+            info.path(namespace, name),
+            body=orjson.dumps(options),
+            content_type=JSON,
+            verb="delete",
+            resource=info.resource,
+        )
+
+    async def close(self) -> None:
+        """End all connections; requests in flight fail as `Unreachable`."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+
+    @contextlib.asynccontextmanager
+    async def _open(self, arguments: _Arguments, *, watch: bool) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer of status below 300; everything else is raised, foreign exceptions as ours."""
+        started, status = self._clock(), 0
+        body = None if arguments.body is None else _Body(arguments.body, self._guard, arguments.content_type)
+        write = arguments.method not in _READS
+        try:
+            grant = await self._credentials.grant()
+            while True:
+                if write and self._guard is not None:
+                    self._guard()
+                async with self._send(arguments, grant, body, watch=watch) as answer:
+                    status = answer.status
+                    if status < 300:
+                        if watch:
+                            self._report(arguments.verb, status, started)
+                        yield answer
+                        return
+                    if status != 401 or (fresh := await self._credentials.grant(rejected=grant)) is grant:
+                        raise await self._refusal(answer, arguments.resource)
+                grant = fresh
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if body is not None and body.stopped is not None:
+                raise body.stopped from None
+            raise Unreachable(0, "Unreachable", f"{self.name} ({self.server}): {explain(error)}") from error
+        finally:
+            if not (watch and 0 < status < 300):
+                self._report(arguments.verb, status, started)
+
+    def _send(
+        self, arguments: _Arguments, grant: Grant, body: Payload | None, *, watch: bool
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        query = f"?{urlencode(arguments.params)}" if arguments.params else ""
+        headers = dict(arguments.headers or {})
+        if grant.authorization is not None:
+            headers["Authorization"] = grant.authorization
+        return self._session(watch=watch).request(
+            arguments.method,
+            URL(f"{self.server}{arguments.path}{query}", encoded=True),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=arguments.timeout,
+            ssl=grant.context if grant.context is not None else True,
+            server_hostname=self._credentials.tls_server_name if grant.context is not None else None,
+            proxy=self._credentials.proxy,
+        )
+
+    def _session(self, *, watch: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(watch)
+        if session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0 if watch else self._max_connections,
+                keepalive_timeout=_KEEPALIVE_SECONDS,
+                resolver=_GuardedResolver() if self._credentials.untrusted else None,
+            )
+            session = self._sessions[watch] = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": self._user_agent, "Accept": JSON, "Accept-Encoding": "identity"},
+                trust_env=False,
+            )
+        return session
+
+    async def _refusal(self, answer: aiohttp.ClientResponse, resource: str) -> SyncError:
+        content = await self._read(answer)
+        if answer.status < 400:
+            return MalformedAnswer(
+                answer.status, "MalformedAnswer", f"{self.name}: redirected, which no API server does"
+            )
+        return error_from_status(
+            answer.status,
+            parse_status(content),
+            resource=resource,
+            retry_after=answer.headers.get("Retry-After"),
+            fallback=content[:200].decode("utf-8", "replace").strip(),
+        )
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        """The whole body. Raises MalformedAnswer where it passes the limit."""
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in answer.content.iter_any():
+            size += len(piece)
+            if size > ANSWER_LIMIT:
+                raise MalformedAnswer(
+                    answer.status, "MalformedAnswer", f"{self.name}: answer larger than {ANSWER_LIMIT} bytes"
+                )
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for piece in answer.content.iter_any():
+            yield piece
+
+    def _report(self, verb: str, status: int, started: float) -> None:
+        if self._observe is not None:
+            self._observe(self.name, verb, status, self._clock() - started)
+
+
+class _Arguments(NamedTuple):
+    """One request, so that it can be sent twice."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None
+    body: bytes | None
+    content_type: str | None
+    headers: Mapping[str, str] | None
+    timeout: aiohttp.ClientTimeout
+    verb: str
+    resource: str
+
+
+class _Body(Payload):
+    """Bytes of a request; the guard looks once more just before they are written.
+
+    Waiting for a connection and the TLS handshake may take seconds, in which a lease can end. A request whose body
+    never arrives is no request to the server.
+    """
+
+    _value: bytes
+
+    def __init__(self, value: bytes, guard: Callable[[], None] | None, content_type: str | None) -> None:
+        super().__init__(value, content_type=content_type or JSON)
+        self._size = len(value)
+        self._check = guard
+        self.stopped: SyncError | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        if self._check is not None:
+            try:
+                self._check()
+            except SyncError as error:
+                self.stopped = error
+                raise
+        await writer.write(self._value)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Names of untrusted servers never lead to instance metadata, whatever their DNS says at this moment."""
+
+    def __init__(self) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = [result for result in found if not is_metadata_host(result["host"])]
+        if not allowed:
+            raise OSError(None, "the name leads to an instance-metadata address only")
+        return allowed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def explain(error: BaseException) -> str:
+    """One line without credentials for what went wrong below HTTP."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        inner = error.certificate_error
+        return f"its certificate is not trusted: {getattr(inner, 'verify_message', type(inner).__name__)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        inner = error.os_error
+        reason = inner.reason if isinstance(inner, ssl.SSLError) else inner.strerror
+        return f"cannot connect: {reason or type(inner).__name__}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientPayloadError):
+        return "the connection broke"
+    return type(error).__name__
+
+
+def _default_user_agent() -> str:
+    try:
+        return f"syncline/{version('syncline')}"
+    except PackageNotFoundError:
+        return "syncline"
