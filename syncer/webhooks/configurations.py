@@ -51,8 +51,13 @@ async def publish(client: RawClient, url: str, ca_bundle: bytes) -> None:
         SyncError: as the client maps it; `Forbidden` where the operator's role does not allow it.
     """
     for plural, manifest in configurations(url, ca_bundle).items():
-        path = f"/apis/{_API}/{plural}/{NAME}?fieldManager={SPEC_MANAGER}&force=true"
-        await client.request("PATCH", path, body=orjson.dumps(manifest), content_type="application/apply-patch+yaml")
+        await client.request(
+            "PATCH",
+            f"/apis/{_API}/{plural}/{NAME}",
+            params={"fieldManager": SPEC_MANAGER, "force": "true"},
+            body=orjson.dumps(manifest),
+            content_type="application/apply-patch+yaml",
+        )
 
 
 def _manifest(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:

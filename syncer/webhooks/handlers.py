@@ -48,7 +48,13 @@ class RawClient(Protocol):
     """The one call that is needed of `syncer.kube.client.ClusterClient`."""
 
     async def request(
-        self, method: str, path: str, *, body: bytes | None = None, content_type: str | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
     ) -> Any: ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -25,7 +25,6 @@ from syncer.webhooks.configurations import publish
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 
 MAX_REVIEW_BYTES: Final = 16 << 20  # old and new object, 3 MiB each at most, in JSON
-CHECK_SECONDS: Final = 60.0  # how soon a removed or changed configuration comes back
 _REASONS: Final = {403: "Forbidden", 422: "Invalid", 503: "ServiceUnavailable"}
 
 log = structlog.get_logger(__name__)
@@ -62,6 +61,7 @@ class AdmissionServer:
         bind: HOST:PORT; port 0 takes any free one.
         url: how the API server reaches this process; "" means https://HOST:PORT as bound.
         now: UTC clock.
+        check_seconds: how soon a removed or changed configuration comes back.
 
     Attributes:
         error: why the configurations could not be written at the last try; None when all is well.
@@ -74,6 +74,7 @@ class AdmissionServer:
         bind: str = "127.0.0.1:0",
         url: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        check_seconds: float = 60.0,
     ) -> None:
         self._client = client
         self._host, self._port = parse_bind(bind)
@@ -83,9 +84,10 @@ class AdmissionServer:
                 Reason.INVALID, f"--webhook-bind {bind} needs --webhook-url: say where upstream reaches it"
             )
         self._now = now
+        self._check_seconds = check_seconds
         self.error: str | None = None
 
-    async def __call__(self, fn: Any) -> AsyncIterator[Any]:
+    async def __call__(self, fn: Any) -> AsyncGenerator[Any, None]:
         """kopf's protocol: yields the client config once it serves, and serves until it is closed."""
         hosts = {self._host, urlsplit(self._url).hostname or self._host}
         certificates = ServingCertificates(tuple(sorted(hosts)), now=self._now())
@@ -102,7 +104,7 @@ class AdmissionServer:
             await self._keep(url, certificates)
             yield {"url": url, "caBundle": base64.b64encode(certificates.ca_bundle).decode()}
             while True:
-                await asyncio.sleep(CHECK_SECONDS)
+                await asyncio.sleep(self._check_seconds)
                 await self._keep(url, certificates)
         finally:
             await runner.cleanup()
