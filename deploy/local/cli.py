@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 
 from deploy.local.build import ensure
 from deploy.local.errors import GroundError
-from deploy.local.fleet import Fleet
+from deploy.local.fleet import Cluster, Fleet
 from deploy.local.plan import DEFAULT_TARGETS, UPSTREAM, FleetRequest
 from deploy.local.providers import provider
 
@@ -89,10 +90,38 @@ def user(
 ) -> None:
     """Print the path of a plain user's kubeconfig, made on first use; RBAC decides what the user may do."""
     with _errors_are_lines():
-        clusters = Fleet.load(folder).clusters
-        if cluster not in clusters:
-            raise GroundError(f"there is no cluster {cluster}", hint=f"clusters: {', '.join(clusters)}")
-        typer.echo(str(clusters[cluster].user(name, groups=group or ())))
+        typer.echo(str(_cluster(folder, cluster).user(name, groups=group or ())))
+
+
+class Action(StrEnum):
+    """What can be done to a process."""
+
+    STOP = "stop"
+    CONT = "cont"
+    KILL = "kill"
+    START = "start"
+    RESTART = "restart"
+
+
+@app.command()
+def process(
+    action: Action,
+    cluster: Annotated[str, typer.Argument(help="upstream, or a target's name.")],
+    component: Annotated[
+        str, typer.Argument(help="apiserver, controller-manager, scheduler, kwok, or etcd, which all clusters share.")
+    ] = "apiserver",
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Break a process and mend it: stop and cont (it hangs), kill and start (it is gone), restart."""
+    with _errors_are_lines():
+        getattr(_cluster(folder, cluster), action.value)(component)
+
+
+def _cluster(folder: Path, name: str) -> Cluster:
+    clusters = Fleet.load(folder).clusters
+    if name not in clusters:
+        raise GroundError(f"there is no cluster {name}", hint=f"clusters: {', '.join(clusters)}")
+    return clusters[name]
 
 
 def parse_request(targets: str, upstream: Path | None, *, light: bool, nodes: int) -> FleetRequest:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from deploy.local import kubeconfigs
@@ -35,7 +37,10 @@ class ExistingProvider:
                 hint="make up PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file",
             )
         assets = kubectl_folder(report)
-        clusters = {name: self._cluster(name, request.kubeconfigs[name]) for name in (UPSTREAM, *request.targets)}
+        clusters = {
+            name: self._cluster(name, request.kubeconfigs[name].expanduser(), assets / "kubectl")
+            for name in (UPSTREAM, *request.targets)
+        }
         for cluster in clusters.values():
             for user in request.users:
                 cluster.user(user)
@@ -76,10 +81,15 @@ class ExistingProvider:
             rows.append(Row(name, "api", None, "ready" if asked.returncode == 0 else "does not answer"))
         return rows
 
-    def _cluster(self, name: str, given: Path) -> Cluster:
+    def _cluster(self, name: str, given: Path, kubectl: Path) -> Cluster:
+        kubeconfigs.current(kubeconfigs.load(given))  # kubectl takes a missing file for an empty one
+        flatten = [str(kubectl), f"--kubeconfig={given}", "config", "view", "--minify", "--flatten", "--raw", "-o=json"]
+        flat = subprocess.run(flatten, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603  kubectl
+        if flat.returncode != 0:
+            raise GroundError(f"{given} cannot be used: {flat.stderr.strip()[:300]}")
+        config = kubeconfigs.with_context(json.loads(flat.stdout), name)
         folder = self.folder / "clusters" / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        config = kubeconfigs.with_context(kubeconfigs.load(given.expanduser()), name)
         path = folder / "admin.kubeconfig"
         write_atomically(path, kubeconfigs.as_text(config))
         return Cluster(name, path, kubeconfigs.current(config)[0].get("server", ""), self.folder)

@@ -16,7 +16,7 @@ from deploy.local.api import wait_ready
 from deploy.local.certificates import Authority, KeyPair
 from deploy.local.errors import GroundError
 from deploy.local.files import write_atomically, write_json
-from deploy.local.processes import ETCD, ProcessTable, Record, end
+from deploy.local.processes import ETCD, ProcessTable, Record, end, kill
 
 FLEET_FILE = "fleet.json"
 
@@ -82,7 +82,7 @@ class Cluster:
 
     def kill(self, component: str = "apiserver") -> None:
         """Kill a process (SIGKILL) and return when it is gone; nothing starts it again but `start`."""
-        end([self._process(component)], grace_seconds=0)
+        kill([self._process(component)])
 
     def start(self, component: str = "apiserver") -> None:
         """Start a process that was killed, with the flags it had, and wait until an API server is ready."""

@@ -79,11 +79,14 @@ def end(records: Iterable[Record], *, grace_seconds: float = GRACE_SECONDS) -> N
     while waiting and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
         waiting = [record for record in waiting if record.alive]
-    for record in waiting:
-        record.send(signal.SIGKILL)
-    while waiting:
+    kill(waiting)
+
+
+def kill(records: Iterable[Record]) -> None:
+    """Kill processes with SIGKILL, no word before; returns when all are gone."""
+    waiting = [record for record in records if record.send(signal.SIGKILL)]
+    while any(record.alive for record in waiting):
         time.sleep(_POLL_SECONDS)
-        waiting = [record for record in waiting if record.alive]
 
 
 def in_ending_order(records: Iterable[Record]) -> list[list[Record]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from deploy.local.existing import ExistingProvider
 from deploy.local.fleet import Cluster, Fleet
 from deploy.local.local import LocalProvider
 from deploy.local.plan import FleetRequest
-from deploy.local.processes import SUPERVISOR, ProcessTable
+from deploy.local.processes import SUPERVISOR, ProcessTable, kill
 from tests.support.fleet import Kubectl, start_fleet, stop_fleet, wait_until
 
 pytestmark = pytest.mark.real
@@ -100,6 +101,21 @@ def test_a_stopped_api_server_answers_nothing_until_it_goes_on(fragile: Fleet) -
     wait_until(api(east).is_ready)
 
 
+def test_the_command_line_breaks_and_mends_processes(fragile: Fleet) -> None:
+    def run(*arguments: str) -> int:
+        command = [*CLI, "process", *arguments, "--dir", str(fragile.folder)]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
+
+    east = fragile.targets["east"]
+    assert run("kill", "east") == 0
+    assert not east.processes["apiserver"].alive
+    assert run("stop", "east") == 1
+    assert run("start", "east") == 0
+    assert api(east).is_ready()
+    assert run("kill", "north") == 1
+    assert run("explode", "east") == 2
+
+
 def test_a_killed_process_stays_dead_until_it_is_started(fragile: Fleet) -> None:
     upstream = fragile.upstream
     upstream.kill("controller-manager")
@@ -159,12 +175,24 @@ def test_a_killed_up_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
         provider.down(silent)
 
 
+def test_an_interrupted_up_ends_what_it_started(tmp_path: Path) -> None:
+    command = [*CLI, "up", "--light", "--targets", "east", "--dir", str(tmp_path)]
+    table = ProcessTable(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
+        wait_until(lambda: table.read("upstream.apiserver"))
+        started = table.records()
+        up.send_signal(signal.SIGINT)
+        assert up.wait(30) != 0
+    assert not any(record.alive for record in started)
+    assert table.records() == []
+
+
 def test_a_killed_supervisor_ends_the_fleet_and_up_starts_a_new_one(own_fleet: Callable[..., Fleet]) -> None:
     fleet = own_fleet(targets=("east",), light=True)
     records = fleet.table.records()
     supervisor = fleet.table.read(SUPERVISOR)
     assert supervisor
-    supervisor.send(signal.SIGKILL)
+    kill([supervisor])
     LocalProvider(fleet.folder, owner_pid=os.getpid()).up(LIGHT, silent)
     assert not any(record.alive for record in records)
     assert api(Fleet.load(fleet.folder).upstream).is_ready()
@@ -277,10 +305,23 @@ def test_kubectl_that_does_not_end_is_ended(kubectl: Kubectl) -> None:
         kubectl("east", "get", "namespaces", "--watch", timeout_seconds=0.5)
 
 
+def with_certificates_in_files(kubeconfig: Path, folder: Path) -> Path:
+    """Copy a kubeconfig so that it names its credentials as files beside it, as people's kubeconfigs often do."""
+    folder.mkdir()
+    config = json.loads(kubeconfig.read_text())
+    for part in (config["clusters"][0]["cluster"], config["users"][0]["user"]):
+        for key in [key for key in part if key.endswith("-data")]:
+            (folder / key).write_bytes(base64.b64decode(part.pop(key)))
+            part[key.removesuffix("-data")] = key
+    (folder / "config").write_text(json.dumps(config))
+    return folder / "config"
+
+
 def test_clusters_that_exist_are_used_and_left_as_they_were(fragile: Fleet, tmp_path: Path) -> None:
     """Provider `existing`: what was started goes, our webhook configurations go, everything else stays."""
     files = {name: cluster.kubeconfig for name, cluster in fragile.clusters.items()}
-    provider = ExistingProvider(tmp_path)
+    files["east"] = with_certificates_in_files(files["east"], tmp_path / "given")
+    provider = ExistingProvider(tmp_path / "fleet")
     fleet = provider.up(FleetRequest(targets=("east",), kubeconfigs=files), silent)
     assert [row.state for row in provider.status()] == ["ready", "ready"]
     assert provider.up(FleetRequest(targets=("east",), kubeconfigs=files), silent) == fleet

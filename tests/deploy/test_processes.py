@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from deploy.local.errors import GroundError
-from deploy.local.processes import SUPERVISOR, ProcessTable, Record, end, in_ending_order, record_of
+from deploy.local.processes import SUPERVISOR, ProcessTable, Record, end, in_ending_order, kill, record_of
 from tests.support.fleet import wait_until
 
 SLEEP = ["/bin/sleep", "600"]
@@ -124,13 +124,13 @@ def test_etcd_ends_last_and_what_others_started_first() -> None:
 )
 def test_a_killed_supervisor_takes_its_children_along(table: ProcessTable) -> None:
     record = table.start("east.apiserver", SLEEP)
-    end([supervisor_of(table)], grace_seconds=0)
+    kill([supervisor_of(table)])
     wait_until(lambda: not record.alive)
 
 
 def test_records_of_a_killed_supervisor_are_cleaned_up_by_the_next(table: ProcessTable) -> None:
     killed = supervisor_of(table)
-    end([killed], grace_seconds=0)
+    kill([killed])
     table.end_everything()
     table.ensure_supervisor(owner_pid=os.getpid())
     assert supervisor_of(table).pid != killed.pid
@@ -153,6 +153,6 @@ def test_a_pid_that_went_to_another_process_is_never_signalled() -> None:
         assert now.alive
         assert not earlier.alive
         assert not earlier.send(signal.SIGKILL)
-        end([earlier], grace_seconds=0)
+        kill([earlier])
         assert stranger.poll() is None
         stranger.kill()
