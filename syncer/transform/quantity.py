@@ -5,7 +5,7 @@ Own code: the official client reads quantities but does not write them, and impo
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any, Final
 
 from syncer.kube.quantities import parse_quantity
@@ -17,6 +17,7 @@ _DECIMAL: Final = {suffix: Decimal(1000) ** power for power, suffix in zip(range
 _HUGE_PAGES: Final = "hugepages-"
 _MILLI: Final = Decimal("0.001")
 _QUOTED_CHARACTERS: Final = 64
+_DIGITS: Final = 100  # enough for the largest exabytes times a factor of 16 characters, in milli units
 
 
 class QuantityError(ValueError):
@@ -40,15 +41,16 @@ def scale_quantity(value: Any, factor: Decimal, *, resource: str) -> str:
 
     Rounded up to what can be counted: cpu to 1m, huge pages to whole pages, anything else to whole units.
     """
-    amount = exact_quantity(value) * factor
-    if resource == "cpu":
-        step = _MILLI
-    elif resource.startswith(_HUGE_PAGES):
-        step = exact_quantity(resource.removeprefix(_HUGE_PAGES))
-    else:
-        step = Decimal(1)
-    amount = (amount / step).to_integral_value(ROUND_CEILING) * step
-    return _spell(amount, (_BINARY if str(value).endswith("i") else _DECIMAL) | _SMALL)
+    with localcontext(prec=_DIGITS):
+        amount = exact_quantity(value) * factor
+        if resource == "cpu":
+            step = _MILLI
+        elif resource.startswith(_HUGE_PAGES):
+            step = exact_quantity(resource.removeprefix(_HUGE_PAGES))
+        else:
+            step = Decimal(1)
+        amount = (amount / step).to_integral_value(ROUND_CEILING) * step
+        return _spell(amount, (_BINARY if str(value).endswith("i") else _DECIMAL) | _SMALL)
 
 
 def _spell(amount: Decimal, suffixes: dict[str, Decimal]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -69,12 +69,15 @@ def test_scaling_rounds_up_to_what_can_be_counted(text: str, factor: str, resour
 
 @given(QUANTITIES, st.decimals("0.001", 100, places=3), st.sampled_from(["cpu", "memory"]))
 def test_scaling_never_gives_less_and_less_than_one_step_more(text: str, factor: Decimal, resource: str) -> None:
-    exact = exact_quantity(text) * factor
-    scaled = exact_quantity(scale_quantity(text, factor, resource=resource))
-    assert exact <= scaled < exact + (Decimal("0.001") if resource == "cpu" else 1)
+    step = Decimal("0.001") if resource == "cpu" else Decimal(1)
+    with localcontext(prec=100):
+        exact = exact_quantity(text) * factor
+        scaled = exact_quantity(scale_quantity(text, factor, resource=resource))
+        assert exact <= scaled < exact + step
 
 
 @given(QUANTITIES, st.sampled_from(["cpu", "memory"]))
 def test_scaling_by_one_twice_is_scaling_by_one(text: str, resource: str) -> None:
     once = scale_quantity(text, Decimal(1), resource=resource)
-    assert scale_quantity(once, Decimal(1), resource=resource) == once
+    twice = scale_quantity(once, Decimal(1), resource=resource)
+    assert exact_quantity(twice) == exact_quantity(once)  # the spelling may change: a plain number is decimal
