@@ -20,10 +20,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from syncer.api.names import Reason
 from syncer.errors import SyncError, TerminalError
+from syncer.settings import Bind
 from syncer.webhooks.certificates import ServingCertificates
 from syncer.webhooks.configurations import publish
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 
+ANY_PORT: Final = Bind("127.0.0.1", 0)
 MAX_REVIEW_BYTES: Final = 16 << 20  # old and new object, 3 MiB each at most, in JSON
 _REASONS: Final = {403: "Forbidden", 422: "Invalid", 503: "ServiceUnavailable"}
 
@@ -58,8 +60,8 @@ class AdmissionServer:
 
     Args:
         client: of the upstream cluster.
-        bind: HOST:PORT; port 0 takes any free one.
-        url: how the API server reaches this process; "" means https://HOST:PORT as bound.
+        bind: port 0 takes any free one.
+        url: how the API server reaches this process; None means https://HOST:PORT as bound.
         now: UTC clock.
         check_seconds: how soon a removed or changed configuration comes back.
 
@@ -71,15 +73,15 @@ class AdmissionServer:
         self,
         client: RawClient,
         *,
-        bind: str = "127.0.0.1:0",
-        url: str = "",
+        bind: Bind = ANY_PORT,
+        url: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         check_seconds: float = 60.0,
     ) -> None:
         self._client = client
-        self._host, self._port = parse_bind(bind)
-        self._url = url.rstrip("/")
-        if not url and self._host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        self._bind = bind
+        self._url = (url or "").rstrip("/")
+        if not url and bind.host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
             raise TerminalError(
                 Reason.INVALID, f"--webhook-bind {bind} needs --webhook-url: say where upstream reaches it"
             )
@@ -89,18 +91,17 @@ class AdmissionServer:
 
     async def __call__(self, fn: Any) -> AsyncGenerator[Any, None]:
         """kopf's protocol: yields the client config once it serves, and serves until it is closed."""
-        hosts = {self._host, urlsplit(self._url).hostname or self._host}
+        host = self._bind.host
+        hosts = {host, urlsplit(self._url).hostname or host}
         certificates = ServingCertificates(tuple(sorted(hosts)), now=self._now())
         application = web.Application(client_max_size=MAX_REVIEW_BYTES)
         application.router.add_post(f"/{{handler:{VALIDATE}|{MUTATE}}}", review_handler(fn))
         runner = web.AppRunner(application, handle_signals=False, access_log=None)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=certificates.context)
+            site = web.TCPSite(runner, *self._bind, ssl_context=certificates.context)
             await site.start()
-            port = runner.addresses[0][1]
-            host = f"[{self._host}]" if ":" in self._host else self._host
-            url = self._url or f"https://{host}:{port}"
+            url = self._url or f"https://{Bind(host, runner.addresses[0][1])}"
             await self._keep(url, certificates)
             yield {"url": url, "caBundle": base64.b64encode(certificates.ca_bundle).decode()}
             while True:
@@ -144,15 +145,3 @@ def review_handler(fn: Any) -> Callable[[web.Request], Any]:
         return web.json_response(answer)
 
     return handle
-
-
-def parse_bind(text: str) -> tuple[str, int]:
-    """HOST:PORT, IPv6 hosts in brackets.
-
-    Raises:
-        TerminalError: it is something else.
-    """
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise TerminalError(Reason.INVALID, f"{text!r} is no HOST:PORT")
-    return host.strip("[]"), int(port)

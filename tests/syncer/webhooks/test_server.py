@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 
 from syncer.errors import TerminalError, TransientError
+from syncer.settings import Bind
 from syncer.webhooks.configurations import configurations
-from syncer.webhooks.server import AdmissionServer, parse_bind
+from syncer.webhooks.server import AdmissionServer
 
 
 class Client:
@@ -30,24 +31,10 @@ async def _never(*_: Any, **__: Any) -> None:
     raise AssertionError("no review was sent")
 
 
-@pytest.mark.parametrize(
-    ("text", "parsed"), [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:8443", ("::1", 8443)), ("host:1", ("host", 1))]
-)
-def test_a_bind_address_is_host_and_port(text: str, parsed: tuple[str, int]) -> None:
-    assert parse_bind(text) == parsed
-
-
-@pytest.mark.parametrize("text", ["", "8443", ":8443", "host:", "host:http", "host:70000"])
-def test_another_bind_address_is_told(text: str) -> None:
-    """B38: the cause in one line."""
-    with pytest.raises(TerminalError, match="no HOST:PORT"):
-        parse_bind(text)
-
-
 def test_every_address_needs_the_url_that_upstream_reaches() -> None:
     with pytest.raises(TerminalError, match="--webhook-url"):
-        AdmissionServer(Client(), bind="0.0.0.0:8443")
-    AdmissionServer(Client(), bind="0.0.0.0:8443", url="https://operator.example:8443")
+        AdmissionServer(Client(), bind=Bind("0.0.0.0", 8443))
+    AdmissionServer(Client(), bind=Bind("0.0.0.0", 8443), url="https://operator.example:8443")
 
 
 async def test_the_url_is_where_it_listens_unless_said() -> None:
