@@ -43,7 +43,7 @@ _KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and l
 
 
 class Response(NamedTuple):
-    """A whole answer of status below 400."""
+    """A whole answer of status below 300, or 304 to a question that carried an `If-None-Match`."""
 
     status: int
     headers: Mapping[str, str]
@@ -112,7 +112,7 @@ class ClusterClient:
             verb: for metrics; default is the method.
             resource: plural that is asked for; makes errors precise (see `error_from_status`).
         Raises:
-            ApiError: status of 300 and above, or no answer.
+            ApiError: any other status, or no answer.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
         arguments = _Arguments(
@@ -267,7 +267,7 @@ class ClusterClient:
 
     @contextlib.asynccontextmanager
     async def _open(self, arguments: _Arguments, *, watch: bool) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer of status below 300; everything else is raised, foreign exceptions as ours."""
+        """An answer of status below 300, or 304; everything else is raised, foreign exceptions as ours."""
         started, status = self._clock(), 0
         body = None if arguments.body is None else _Body(arguments.body, self._guard, arguments.content_type)
         write = arguments.method not in _READS
@@ -278,7 +278,7 @@ class ClusterClient:
                     self._guard()
                 async with self._send(arguments, grant, body, watch=watch) as answer:
                     status = answer.status
-                    if status < 300:
+                    if status < 300 or status == 304:
                         if watch:
                             self._report(arguments.verb, status, started)
                         yield answer
