@@ -1,0 +1,198 @@
+"""Who asks, and may they see it? Both answered by the upstream API server, for the caller's own upstream credential.
+
+A bearer token goes through TokenReview; a client certificate was checked in the TLS handshake against the authority
+that upstream publishes in `kube-system/extension-apiserver-authentication`. What a caller may see is asked with
+SubjectAccessReview. Headers that claim an identity (`X-Remote-*`, `Impersonate-*`) are never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+import orjson
+from aiohttp import web
+
+from syncer.api.keys import GroupResource
+
+CACHE_SECONDS: Final = 10.0  # how long a withdrawn right still works here; as for API servers' own webhooks
+CACHE_ENTRIES: Final = 4096
+MAX_TOKEN: Final = 16_384  # bytes
+CONCURRENT_REVIEWS: Final = 8
+_REVIEW_TIMEOUT: Final = 5.0
+_JSON: Final = "application/json"
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom the upstream API server says the caller is."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, list[str]] = field(default_factory=dict, hash=False)
+
+
+class Access(NamedTuple):
+    """One question to the authorizer; either about a resource or about a path."""
+
+    verb: str
+    resource: GroupResource = GroupResource("", "")
+    namespace: str = ""  # "" is all namespaces, or a cluster-scoped resource
+    name: str = ""  # "" is every name
+    path: str = ""  # of a non-resource URL
+
+
+class ReviewClient(Protocol):
+    """The part of a `ClusterClient` that is needed."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        timeout_seconds: float,
+    ) -> Any: ...
+
+
+class _Recent(Generic[K, V]):
+    """Answers of the last seconds, bounded; one question in flight per key."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._entries: OrderedDict[K, tuple[float, asyncio.Future[V]]] = OrderedDict()
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] > self._clock():
+            return await asyncio.shield(entry[1])
+        future: asyncio.Future[V] = asyncio.ensure_future(ask())
+        self._entries[key] = (self._clock() + CACHE_SECONDS, future)
+        self._entries.move_to_end(key)
+        while len(self._entries) > CACHE_ENTRIES:
+            self._entries.popitem(last=False)
+        try:
+            return await asyncio.shield(future)
+        except BaseException:
+            # An answer that did not come is no answer: the next caller asks again.
+            if self._entries.get(key, (0, None))[1] is future:
+                del self._entries[key]
+            raise
+
+
+class Authenticator:
+    """Tells who a request is from; None for nobody."""
+
+    def __init__(self, client: ReviewClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._recent: _Recent[bytes, User | None] = _Recent(clock)
+        self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
+
+    async def identify(self, request: web.Request) -> User | None:
+        """The caller, by bearer token or else by client certificate.
+
+        Raises:
+            SyncError: the upstream API server could not be asked.
+        """
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme:
+            token = token.strip()
+            if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN or not token.isascii():
+                return None
+            # Only a digest is kept: a cache of tokens would be worth stealing.
+            return await self._recent.get(hashlib.sha256(token.encode()).digest(), lambda: self._review(token))
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        return user_of_certificate(certificate) if certificate else None
+
+    async def _review(self, token: str) -> User | None:
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+        async with self._slots:
+            answer = await self._client.request(
+                "POST",
+                "/apis/authentication.k8s.io/v1/tokenreviews",
+                body=orjson.dumps(body),
+                content_type=_JSON,
+                timeout_seconds=_REVIEW_TIMEOUT,
+            )
+        return user_of_review(orjson.loads(answer.body).get("status") or {})
+
+
+def user_of_review(status: Mapping[str, Any]) -> User | None:
+    """The user of a TokenReview's status; None unless it says authenticated and names one."""
+    told = status.get("user") or {}
+    if status.get("authenticated") is not True or not told.get("username"):
+        return None
+    extra = {str(key): list(map(str, values)) for key, values in (told.get("extra") or {}).items()}
+    return User(told["username"], tuple(told.get("groups") or ()), told.get("uid") or "", extra)
+
+
+def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
+    """The user of a checked client certificate, as kube-apiserver reads one: CN is the name, O are the groups.
+
+    Args:
+        certificate: as `ssl.SSLSocket.getpeercert()` gives it.
+    """
+    names: dict[str, list[str]] = {}
+    for part in certificate.get("subject") or ():
+        for kind, value in part:
+            names.setdefault(kind, []).append(value)
+    common = names.get("commonName") or []
+    if not common or not common[-1]:
+        return None
+    return User(common[-1], (*names.get("organizationName", ()), "system:authenticated"))
+
+
+class Authorizer:
+    """Asks upstream what a user may do."""
+
+    def __init__(self, client: ReviewClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._recent: _Recent[tuple[User, Access], bool] = _Recent(clock)
+        self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
+
+    async def allows(self, user: User, access: Access) -> bool:
+        """Whether the user may; anything but a clear yes is a no.
+
+        Raises:
+            SyncError: the upstream API server could not be asked.
+        """
+        return await self._recent.get((user, access), lambda: self._review(user, access))
+
+    async def _review(self, user: User, access: Access) -> bool:
+        async with self._slots:
+            answer = await self._client.request(
+                "POST",
+                "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+                body=review_body(user, access),
+                content_type=_JSON,
+                timeout_seconds=_REVIEW_TIMEOUT,
+            )
+        status = orjson.loads(answer.body).get("status") or {}
+        return status.get("allowed") is True and status.get("denied") is not True
+
+
+def review_body(user: User, access: Access) -> bytes:
+    """The SubjectAccessReview that asks `access` for `user`."""
+    spec: dict[str, Any] = {"user": user.name, "groups": list(user.groups), "uid": user.uid, "extra": dict(user.extra)}
+    if access.path:
+        spec["nonResourceAttributes"] = {"path": access.path, "verb": access.verb}
+    else:
+        spec["resourceAttributes"] = {
+            "verb": access.verb,
+            "group": access.resource.group,
+            "resource": access.resource.resource,
+            "namespace": access.namespace,
+            "name": access.name,
+        }
+    return orjson.dumps({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})

@@ -1,0 +1,190 @@
+"""The hub's identity upstream (authority, ConfigMap) and its HTTPS listener."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import socket
+import ssl
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+import structlog
+from aiohttp import web
+
+from syncer.api.names import HUB_CONFIGMAP, SPEC_MANAGER, SYSTEM_NAMESPACE
+from syncer.errors import SyncError
+from syncer.hub.certificates import (
+    RENEW_AFTER,
+    KeyPair,
+    authority_hash,
+    check_authority,
+    issue_server,
+    load_pair,
+    make_authority,
+    server_context,
+)
+from syncer.hub.listener import Listener, listen
+from syncer.kube.client import APPLY_PATCH, ClusterClient
+from syncer.kube.errors import AlreadyExists, NotFound
+from syncer.kube.objects import ResourceInfo
+from syncer.settings import Bind, StartError
+
+CA_SECRET: Final = "syncline-hub-ca"  # noqa: S105 - a name
+SECRETS: Final = ResourceInfo("", "v1", "secrets", "Secret", namespaced=True)
+CLIENT_CA_PATH: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+REFRESH_SECONDS: Final = 300.0  # client authorities are read again, the certificate's age is looked at
+
+log = structlog.get_logger()
+
+
+async def ensure_authority(client: ClusterClient, *, now: datetime) -> KeyPair:
+    """The installation's authority out of its Secret, made at the very first start.
+
+    Raises:
+        StartError: the Secret holds something else.
+        SyncError: the API server does not answer, or refuses.
+    """
+    try:
+        return _authority(await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, CA_SECRET)), now)
+    except NotFound:
+        pair = make_authority(now=now)
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": CA_SECRET, "namespace": SYSTEM_NAMESPACE},
+        "type": "kubernetes.io/tls",
+        "data": {
+            "tls.crt": base64.b64encode(pair.certificate).decode(),
+            "tls.key": base64.b64encode(pair.key).decode(),
+        },
+    }
+    try:
+        await client.create(SECRETS, SYSTEM_NAMESPACE, orjson.dumps(manifest))
+    except AlreadyExists:
+        # Another replica was faster: there is one authority for all.
+        return _authority(await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, CA_SECRET)), now)
+    log.info(
+        "hub authority made", secret_name=f"{SYSTEM_NAMESPACE}/{CA_SECRET}", ca_hash=authority_hash(pair.certificate)
+    )
+    return pair
+
+
+def _authority(secret: dict[str, Any], now: datetime) -> KeyPair:
+    data = secret.get("data") or {}
+    try:
+        pair = KeyPair(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+        check_authority(pair, now=now)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        why = "has no tls.crt and tls.key" if isinstance(error, KeyError) else "holds no usable authority"
+        raise StartError(
+            f"Secret {SYSTEM_NAMESPACE}/{CA_SECRET} {why}",
+            "restore it, or delete it to have a new authority made (every client then reads the new one)",
+        ) from None
+    return pair
+
+
+async def publish_hub(client: ClusterClient, *, url: str, authority: bytes, version: str) -> None:
+    """Tell clients where the hub is, in ConfigMap `syncline-system/syncline-hub`; keys of others stay.
+
+    Args:
+        authority: certificate, PEM.
+    """
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": HUB_CONFIGMAP},
+        "data": {
+            "url": url,
+            "caBundle": authority.decode("ascii"),
+            "caHash": authority_hash(authority),
+            "version": version,
+        },
+    }
+    await client.request(
+        "PATCH",
+        f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{HUB_CONFIGMAP}",
+        params={"fieldManager": SPEC_MANAGER, "force": "true"},
+        body=orjson.dumps(manifest),
+        content_type=APPLY_PATCH,
+        verb="apply",
+    )
+
+
+async def client_authorities(client: ClusterClient) -> bytes:
+    """The authorities of upstream's client certificates, PEM; b"" if there are none or they may not be read."""
+    try:
+        config = await client.get_json(CLIENT_CA_PATH)
+    except SyncError as error:
+        log.warning("client certificates are not accepted by the hub", error=str(error))
+        return b""
+    return str((config.get("data") or {}).get("client-ca-file", "")).encode()
+
+
+def hub_url(bind: Bind, configured: str | None) -> str:
+    """What clients are told: the configured URL, or the bound address."""
+    if configured:
+        return configured.rstrip("/")
+    host = socket.gethostname() if bind.host in ("0.0.0.0", "::") else bind.host  # noqa: S104
+    return f"https://{Bind(host, bind.port)}"
+
+
+class Hub:
+    """The HTTPS listener, with a certificate that stays fresh."""
+
+    def __init__(self, client: ClusterClient, authority: KeyPair, *, url: str | None) -> None:
+        """Args: url: `--hub-url`; None makes it from the bound address."""
+        self._client = client
+        self._authority = authority
+        self._configured_url = url
+        self._context = server_context()
+        self._issued: datetime | None = None
+        self._client_ca = b""
+        self._listener: Listener | None = None
+        self._hosts: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """Where clients find it. Only while it listens."""
+        assert self._listener is not None
+        return hub_url(self._listener.bind, self._configured_url)
+
+    @property
+    def authority(self) -> bytes:
+        """The authority's certificate, PEM."""
+        return self._authority.certificate
+
+    async def start(self, app: web.Application, bind: Bind) -> None:
+        """Listen. Raises StartError if the address cannot be used."""
+        self._hosts = {"localhost", "127.0.0.1", "::1", socket.gethostname(), bind.host} - {"0.0.0.0", "::"}  # noqa: S104
+        if self._configured_url:
+            self._hosts.add(urlsplit(self._configured_url).hostname or "localhost")
+        await self._refresh()
+        self._listener = await listen(app, bind, setting="hub_bind", tls=self._context)
+        log.info("hub listens", bind=str(self._listener.bind), url=self.url)
+
+    async def keep_fresh(self) -> None:
+        """Renew the certificate and read client authorities again, until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh()
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+
+    async def _refresh(self) -> None:
+        now = datetime.now(UTC)
+        if self._issued is None or now - self._issued > RENEW_AFTER:
+            load_pair(self._context, issue_server(self._authority, self._hosts, now=now))
+            self._issued = now
+        authorities = await client_authorities(self._client)
+        if authorities and authorities != self._client_ca:
+            try:
+                self._context.load_verify_locations(cadata=authorities.decode("ascii"))
+                self._client_ca = authorities
+            except (ssl.SSLError, ValueError):
+                log.warning("upstream's client authorities are no PEM", path=CLIENT_CA_PATH)

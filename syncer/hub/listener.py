@@ -1,0 +1,63 @@
+"""Starting and ending HTTP listeners."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from syncer.settings import Bind, StartError, flag_name
+
+# A caller that sends nothing, or reads nothing, is let go.
+KEEPALIVE_SECONDS: Final = 30.0
+SHUTDOWN_SECONDS: Final = 1.0
+MAX_HEADER: Final = 32_768  # bytes of one header line; a bearer token fits
+
+
+@dataclass
+class Listener:
+    """A running listener; `bind` has the real port."""
+
+    runner: web.AppRunner
+    bind: Bind
+
+    async def close(self) -> None:
+        """Stop listening; requests in hand get a moment."""
+        await self.runner.cleanup()
+
+
+async def listen(app: web.Application, bind: Bind, *, setting: str, tls: ssl.SSLContext | None = None) -> Listener:
+    """Serve `app`.
+
+    Args:
+        setting: name of the setting that gave `bind`, for the message.
+    Raises:
+        StartError: the address cannot be used.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        max_line_size=MAX_HEADER,
+        max_field_size=MAX_HEADER,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, bind.host, bind.port, ssl_context=tls, reuse_address=True)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        what = os.strerror(error.errno) if error.errno else type(error).__name__
+        taken = error.errno == errno.EADDRINUSE
+        hint = "another process listens there" if taken else "the address must be one of this machine"
+        raise StartError(
+            f"cannot listen on {bind}: {what}", f"{hint}; choose another with --{flag_name(setting)}"
+        ) from None
+    host, port = runner.addresses[0][:2]
+    return Listener(runner, Bind(str(host), int(port)))
