@@ -26,7 +26,7 @@ from deploy.local.files import write_json
 
 SUPERVISOR = "supervisor"
 ETCD = "etcd"
-GRACE_SECONDS = 5.0  # kube-apiserver needs about one second; whoever needs more than this hangs
+GRACE_SECONDS = 12.0  # an operator drains for at most 10 s, kube-apiserver needs about one
 _POLL_SECONDS = 0.02
 _START_SECONDS = 10.0
 _SAME_START_SECONDS = 5.0  # start times move with corrections of the machine's clock

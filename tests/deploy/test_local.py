@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,10 +62,7 @@ def test_a_light_target_is_an_api_server_that_answers(fragile: Fleet) -> None:
 
 def test_a_second_up_changes_nothing(fragile: Fleet) -> None:
     before = (fragile.folder / "fleet.json").read_text()
-    began = time.monotonic()
-    again = LocalProvider(fragile.folder).up(LIGHT, silent)
-    assert time.monotonic() - began < 2
-    assert again == fragile
+    assert LocalProvider(fragile.folder).up(LIGHT, silent) == fragile
     assert (fragile.folder / "fleet.json").read_text() == before
 
 
