@@ -1,0 +1,131 @@
+"""`status`, `explain`, `pods`: what the operator knows, asked through its hub."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from syncer.cli import render, resolve
+from syncer.cli.access import Upstream, open_upstream
+from syncer.cli.errors import CliError, printable
+from syncer.cli.hub import Hub, HubUnreachable, open_hub
+from syncer.cli.options import Access
+from syncer.cli.output import Output, emit, emit_data
+from syncer.errors import TransientError
+from syncer.hub.shapes import CLUSTER_SCOPED, Explanation, ObjectStatus, PodList, Problem, ProblemList
+from syncer.kube import errors
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+WATCH_SECONDS = 2.0  # between two looks; nobody reads faster
+
+
+class Answer(NamedTuple):
+    """What the hub said, in both forms."""
+
+    data: msgspec.Struct
+    text: str
+    exit_code: int = 0
+
+
+Question = Callable[[], Awaitable[Answer]]
+
+
+async def show_status(
+    argument: str | None, namespace: str | None, watch: bool, output: Output | None, access: Access
+) -> int:
+    """`syncline status`: all problems (exit code 1 if there are any), or one object on every target."""
+    wanted = None if argument is None else resolve.split(argument)
+    async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
+        ask: Question
+        if wanted is None:
+            ask = partial(_problems, hub, namespace, output is Output.WIDE)
+        else:
+            path = await _path(upstream, "status", wanted, namespace)
+            ask = partial(_object, hub, path, ObjectStatus, render.status)
+        if watch:
+            return await _watch(ask, output)
+        return _show(await ask(), output)
+
+
+async def show_explanation(argument: str, namespace: str | None, output: Output | None, access: Access) -> int:
+    """`syncline explain`."""
+    wanted = resolve.split(argument)
+    async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
+        path = await _path(upstream, "explain", wanted, namespace)
+        return _show(await _object(hub, path, Explanation, render.explanation), output)
+
+
+async def show_pods(argument: str, namespace: str | None, output: Output | None, access: Access) -> int:
+    """`syncline pods`."""
+    wanted = resolve.split(argument)
+    async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
+        path = await _path(upstream, "pods", wanted, namespace)
+        draw = partial(render.pods, wide=output is Output.WIDE)
+        return _show(await _object(hub, path, PodList, draw), output)
+
+
+async def _path(upstream: Upstream, what: str, wanted: tuple[str, str], namespace: str | None) -> str:
+    """The hub's path for an object as people write it."""
+    word, name = wanted
+    kind = await resolve.resolve(upstream.client, word)
+    where = (namespace or upstream.namespace) if kind.namespaced else CLUSTER_SCOPED
+    return "/".join(["/api/v1", what, *(quote(part, safe="") for part in (str(kind.id), where, name))])
+
+
+async def _problems(hub: Hub, namespace: str | None, wide: bool) -> Answer:
+    found = await hub.get("/api/v1/problems", ProblemList, params={"namespace": namespace} if namespace else None)
+    return Answer(found, render.problems(found, wide=wide), 1 if found.items else 0)
+
+
+async def _object(hub: Hub, path: str, shape: type[Shape], draw: Callable[[Shape], str]) -> Answer:
+    try:
+        found = await hub.get(path, shape)
+    except errors.NotFound as error:
+        kind, where, name = map(unquote, path.split("/")[-3:])
+        place = "" if where == CLUSTER_SCOPED else f" in namespace {where}"
+        cause = f"the upstream has no {kind}/{name}{place}"
+        raise CliError(cause, "Check the name; -n names another namespace.") from error
+    return Answer(found, draw(found))
+
+
+def _show(answer: Answer, output: Output | None) -> int:
+    if not emit_data(msgspec.to_builtins(answer.data), output):
+        emit(answer.text)
+    return answer.exit_code
+
+
+def _content(answer: Answer) -> bytes:
+    """What makes two answers differ for a reader: everything but the ages, which always grow."""
+    return re.sub(rb'"age_seconds":[^,}]*', b"", msgspec.json.encode(answer.data))
+
+
+async def _watch(ask: Question, output: Output | None) -> int:
+    """Ask again and again until Ctrl-C; on a terminal the last answer is redrawn, elsewhere each new one is printed."""
+    redraw = sys.stdout.isatty() and output in (None, Output.WIDE)
+    last: bytes | None = None
+    while True:
+        try:
+            answer = await ask()
+        except (TransientError, HubUnreachable) as error:
+            if last is None:
+                raise
+            # The operator restarts, or another replica takes over: say so and go on.
+            answer = Answer(Problem(message=str(error)), f"The hub does not answer: {printable(str(error))}", 1)
+        content = _content(answer)
+        if redraw or content != last:
+            if output in (None, Output.WIDE):
+                clear = "\x1b[H\x1b[2J" if redraw else ""
+                emit(f"{clear}{time.strftime('%H:%M:%S')}\n{answer.text}\n")
+            else:
+                _show(answer, output)
+            sys.stdout.flush()
+        last = content
+        await asyncio.sleep(WATCH_SECONDS)

@@ -1,0 +1,173 @@
+"""The hub's answers as text for people. Pure: shapes in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from syncer.api.hints import hint
+from syncer.cli.output import age, columns, since
+from syncer.hub.shapes import (
+    Explanation,
+    ObjectStatus,
+    PlacementMatch,
+    PodList,
+    Problem,
+    ProblemList,
+    TargetExplanation,
+)
+
+_VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
+NOTHING_WRONG: Final = "Everything is in sync."
+
+
+class ObjectName(NamedTuple):
+    """`apps/v1/Deployment/shop/web`, taken apart."""
+
+    api_version: str
+    kind: str
+    namespace: str  # "" for cluster-scoped objects
+    name: str
+
+    @property
+    def short(self) -> str:
+        """`Deployment/web`."""
+        return f"{self.kind}/{self.name}"
+
+
+def object_name(text: str) -> ObjectName:
+    """Take the hub's form of an object apart; text of another form becomes the name."""
+    parts = text.split("/")
+    head = 1 if _VERSION.fullmatch(parts[0]) else 2
+    version, rest = "/".join(parts[:head]), parts[head:]
+    match rest:
+        case [kind, namespace, name]:
+            return ObjectName(version, kind, namespace, name)
+        case [kind, name]:
+            return ObjectName(version, kind, "", name)
+        case _:
+            return ObjectName("", "", "", text)
+
+
+def _short(text: str) -> str:
+    name = object_name(text)
+    return name.short if name.kind else name.name
+
+
+def problems(found: ProblemList, *, wide: bool = False) -> str:
+    """Everything that is not in sync, and below it what to do, once for each reason."""
+    if not found.items:
+        return NOTHING_WRONG
+    header = ["NAMESPACE", "OBJECT", "TARGET", "REASON", "SINCE", "MESSAGE"]
+    if wide:
+        header.insert(3, "PLACEMENT")
+    rows = []
+    for item in found.items:
+        row = [item.namespace, item.object if wide else _short(item.object), item.target, item.reason]
+        row += [since(item.since), item.message]
+        if wide:
+            row.insert(3, item.placement)
+        rows.append(row)
+    parts = [columns(header, rows), "", _what_to_do(found.items)]
+    if found.omitted:
+        parts.append(f"… and {found.omitted} more; narrow it down with -n NAMESPACE.")
+    return "\n".join(part for part in parts if part or part == "").rstrip()
+
+
+def _what_to_do(items: Iterable[Problem]) -> str:
+    advice = {item.reason: item.hint or hint(item.reason) for item in items}
+    told = [(f"{reason}:", text) for reason, text in sorted(advice.items()) if text]
+    return "What to do:\n" + columns([], told, indent="  ") if told else ""
+
+
+def status(found: ObjectStatus) -> str:
+    """One object's state on every target."""
+    title = f"{found.object}   generation {found.generation}"
+    if not found.targets:
+        return f"{title}\nNo target holds it or should hold it; syncline explain says why."
+    rows = [
+        (
+            target.name,
+            target.health,
+            " ".join(f"{name}={value}" for name, value in target.counters.items()),
+            f"{age(target.age_seconds)}{' (stale)' if target.stale else ''}"
+            if target.age_seconds is not None
+            else "no data",
+            target.message,
+        )
+        for target in found.targets
+    ]
+    return f"{title}\n\n{columns(['TARGET', 'HEALTH', 'COUNTERS', 'AGE', 'MESSAGE'], rows)}"
+
+
+def pods(found: PodList, *, wide: bool = False) -> str:
+    """Pods of all targets with the reason why one does not run."""
+    header = ["TARGET", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "MESSAGE"]
+    rows = [
+        [p.target, p.name, p.ready, p.reason or p.phase, p.restarts, age(p.age_seconds), p.message] for p in found.items
+    ]
+    if wide:
+        header.insert(6, "NODE")
+        for row, pod in zip(rows, found.items, strict=True):
+            row.insert(6, pod.node)
+    text = columns(header, rows) if rows else "No Pods."
+    advice = sorted({(f"{p.reason}:", hint(p.reason)) for p in found.items if hint(p.reason)})
+    if advice:
+        text += "\n\nWhat to do:\n" + columns([], advice, indent="  ")
+    if found.omitted:
+        text += f"\n… and {found.omitted} more."
+    if found.unreachable:
+        text += f"\nNot asked, because not reachable: {', '.join(found.unreachable)}."
+    return text
+
+
+def explanation(found: Explanation) -> str:
+    """Which placement matched, what each target gets or why not, who owns which field, what to do."""
+    parts = [f"{found.object}   generation {found.generation}"]
+    if found.skip_reason:
+        parts.append(f"\nNever placed: {found.skip_reason}")
+    parts.append("\nPlacements")
+    parts += [f"  {_placement(match)}" for match in found.placements] or [
+        "  none in this namespace, and no ClusterPlacement"
+    ]
+    if found.targets:
+        parts.append("\nTargets")
+        for target in found.targets:
+            parts += [f"  {line}" for line in _target(target)]
+    if found.hints:
+        parts.append("\nWhat to do")
+        parts += [f"  {text}" for text in found.hints]
+    return "\n".join(parts)
+
+
+def _placement(match: PlacementMatch) -> str:
+    if not match.matched:
+        nearest = " (the nearest)" if match.nearest else ""
+        return f"✗ {match.name}{nearest}: {match.why_not or 'does not select it'}"
+    told = [f"priority {match.priority}"]
+    if match.wins_on:
+        told.append(f"decides on {', '.join(match.wins_on)}")
+    if match.loses_on:
+        told.append(f"gives way on {', '.join(match.loses_on)}")
+    return f"✓ {match.name}: {'; '.join(told)}"
+
+
+def _target(target: TargetExplanation) -> list[str]:
+    if not target.selected:
+        return [f"✗ {target.name}: {target.why_not or 'not selected'}"]
+    mark = "✓" if target.state == "Synced" else "…" if target.state in ("Pending", "Deleting") else "✗"
+    told = [target.state or "Unknown"]
+    if target.applied_generation is not None:
+        told.append(f"generation {target.applied_generation}")
+    if target.placement:
+        told.append(f"by {target.placement}")
+    lines = [f"{mark} {target.name}: {', '.join(told)}"]
+    if target.reason or target.message:
+        lines.append(f"    {': '.join(filter(None, (target.reason, target.message)))}")
+        lines += [f"    → {text}" for text in [target.hint or hint(target.reason)] if text]
+    if target.observed != "present":
+        lines.append(f"    on the target: {target.observed}")
+    lines += [f"    transform {text}" for text in target.transforms]
+    lines += [f"    {owner.field} belongs to {owner.manager}" for owner in target.owners]
+    return lines
