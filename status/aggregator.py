@@ -301,8 +301,8 @@ class Aggregator:
             sums = self._totals
         totals = dict(zip(self._rules.counters, sums, strict=True))
         if self._rules.wanting:
-            expected = (self._slots[name].expected for name in self._absent)
-            totals[self._rules.wanting] += sum(one.replicas or 0 for one in expected if one is not None)
+            lacking = (self._slots[name].expected for name in self._absent.difference(silent))
+            totals[self._rules.wanting] += sum(one.replicas or 0 for one in lacking if one is not None)
         totals = {name: min(total, MAX_INT32) for name, total in totals.items()}
         if silent:
             totals = {name: max(total, count(previous, name)) for name, total in totals.items()}

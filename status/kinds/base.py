@@ -63,7 +63,7 @@ class KindRules:
     Attributes:
         fields: keys of `.status` that are kept, None for all of them.
         counters: keys that are non-negative counts and are summed.
-        wanting: the counter to which a target without the object adds the replicas that it should run, "" for none.
+        wanting: the counter to which a target that lacks the object adds the replicas that it should run, "" for none.
         phases: the values that `.status.phase` may have, worst first; none means that it is free text or missing.
         base_conditions: types that are always reported, also for a target that says nothing.
         generational: `.status` carries `observedGeneration`; None when that is for the object to show.
