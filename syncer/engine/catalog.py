@@ -1,0 +1,345 @@
+"""From informer events to plans and keys: the only writer of sources and placement records.
+
+An event changes the records, plans what it touches, and enqueues the pairs that may need a write. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+from msgspec.structs import replace
+
+from status.aggregator import Aggregator
+from status.report import Expected, Mode
+from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
+from syncer.api.names import ACKNOWLEDGE_ANNOTATION
+from syncer.api.placement import ClusterPlacement, Placement
+from syncer.engine.planner import Fleet, plan, rank
+from syncer.engine.sight import Sight
+from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced
+from syncer.engine.world import CATCH_UP, USER_CHANGE, World
+from syncer.errors import TerminalError
+from syncer.kube.informer import InformerEvent
+from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.placement.compile import compile_placement
+from syncer.placement.targets import choose_targets
+from syncer.transform.pipeline import compile_transforms
+
+log = structlog.get_logger()
+
+SCALED_KINDS = {GroupKind("apps", "Deployment"), GroupKind("apps", "StatefulSet"), GroupKind("apps", "ReplicaSet")}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why sources are planned anew; becomes the evidence if a pair loses its place by it."""
+
+    why: str
+    counted: bool = True
+    verify: bool = False
+    priority: int = USER_CHANGE
+    touch: bool = False  # the content may differ too: look at every pair, not only at those that moved
+
+
+class Catalog:
+    """Keeps sources, placement records and plans in step with what the informers say.
+
+    Args:
+        interest_changed: called when the set of kinds that placements name may have changed.
+    """
+
+    def __init__(self, world: World, sight: Sight, interest_changed: Callable[[], None]) -> None:
+        self._world = world
+        self._sight = sight
+        self._interest_changed = interest_changed
+
+    # Sources
+
+    def source_event(self, info: ResourceInfo, event: InformerEvent) -> None:
+        """An upstream object of a placed kind changed."""
+        item = event.object
+        if item is None:
+            return
+        key = self._world.key(info.group_resource, item)
+        if event.type == "DELETED":
+            self._source_deleted(key, item, event.proof)
+            return
+        source = self._world.sources.get(key)
+        if source is None:
+            if not self._matching(info, item):
+                return
+            source = self._world.sources[key] = Source(key, info)
+        before, source.object = source.object, item
+        source.gone = ""
+        source.changed_at = self._world.clock()
+        if source.status_live is not None and before is not None:
+            source.status_live = None
+        if before is not None and before.uid == item.uid and _only_status(before, item):
+            self._world.object_changed(source)  # our own status write, or somebody else's: the writer looks
+            return
+        self.replan(source, Cause(f"the object was changed (resourceVersion {item.resource_version})", touch=True))
+
+    def _source_deleted(self, key: ObjectKey, item: KubeObject, proof: str) -> None:
+        source = self._world.sources.get(key)
+        if source is None:
+            return
+        source.object = None
+        source.gone = f"DELETED event of source uid {item.uid}" if proof == "watch" else ""
+        self._retire(source)
+        self._world.touch(source, USER_CHANGE, rank(source.info.kind, deleting=True))
+        if not source.pairs:
+            self._world.sources.pop(key, None)
+
+    def _retire(self, source: Source) -> None:
+        """Take a source that is gone out of its placements; its pairs remain until they are clean."""
+        self._set_plan(source, NO_PLAN)
+        source.aggregator = None
+        source.shares.clear()
+
+    def downstream_seen(self, info: ResourceInfo, item: KubeObject) -> Source:
+        """The source of an object that stands on a target with our mark; made if nothing knew it."""
+        key = self._world.key(info.group_resource, item)
+        source = self._world.sources.get(key)
+        if source is None:
+            source = self._world.sources[key] = Source(key, info)
+            informer = self._sight.informers.get(info.group_resource)
+            if informer is not None:
+                source.object = informer.cache.get((item.namespace, item.name))
+                self.replan(source, Cause("the object was found on a target", priority=CATCH_UP))
+        return source
+
+    def _matching(self, info: ResourceInfo, item: KubeObject) -> list[PlacementRecord]:
+        found = self._world.index.match(info.group_kind, item.namespace, item.name, item.labels)
+        return [self._world.placements[compiled.uid] for compiled in found]
+
+    # Plans
+
+    def replan(self, source: Source, cause: Cause) -> None:
+        """Plan a source anew and enqueue what that moves."""
+        matching = self._matching(source.info, source.object) if source.object is not None else []
+        targets = {name: runtime.state for name, runtime in self._world.targets.items()}
+        new = plan(source, matching, Fleet(self._world.placements, targets, self._accepts))
+        old = source.plan
+        if new != old:
+            self._set_plan(source, new)
+            self._move(source, old, new, cause)
+        self._expect(source)
+        if new != old or cause.touch:
+            terminating = source.object is None or source.object.terminating
+            self._world.touch(source, cause.priority, rank(source.info.kind, deleting=terminating))
+            self._world.object_changed(source)
+        if source.object is not None and not new.matched and not source.pairs:
+            self._world.sources.pop(source.key, None)
+
+    def _accepts(self, target: str, resource: GroupResource) -> bool:
+        return self._world.targets[target].policy.accepts(resource)
+
+    def _set_plan(self, source: Source, new: Plan) -> None:
+        old, source.plan = source.plan, new
+        for uid in set(old.matched) - set(new.matched):
+            if uid in self._world.placements:
+                self._world.placements[uid].objects.discard(source.key)
+                self._world.placement_changed(uid)
+        for uid in new.matched:
+            self._world.placements[uid].objects.add(source.key)
+            self._world.placement_changed(uid)
+
+    def _move(self, source: Source, old: Plan, new: Plan, cause: Cause) -> None:
+        """Remember why pairs lose their place, and take back what was held against those that got one."""
+        world = self._world
+        for target in old.assignments.keys() - new.assignments.keys() - new.refusals.keys():
+            why, counted, verify = cause.why, cause.counted, cause.verify
+            runtime = world.targets.get(target)
+            if runtime is not None and runtime.draining:
+                why, counted, verify = f"SyncTarget {target} is being deleted with deletion: Drain", False, True
+            world.pair(source, target).unplaced = Unplaced(why, world.clock(), counted, verify)
+        for target in new.assignments:
+            pair = world.pair(source, target)
+            pair.unplaced = None
+            if pair.memory.failure is not None and cause.touch:
+                pair.memory = replace(pair.memory, failure=None)
+            world.budget.withdraw(target, SyncKey(source.key, target))
+        if source.key in world.wanting and old.assignments != new.assignments:
+            for key in world.wanting.pop(source.key):
+                world.enqueue(key, CATCH_UP)
+
+    def _expect(self, source: Source) -> None:
+        """Tell the status side which targets should hold which generation."""
+        item = source.object
+        if item is None or not source.info.has_status or not source.plan.matched:
+            return
+        if source.aggregator is None or source.aggregated_uid != item.uid:
+            kind = source.info.group_kind
+            source.aggregator = Aggregator((kind.group, kind.kind), item.uid, self._mode(source))
+            source.aggregated_uid = item.uid
+            for pair in source.pairs.values():
+                if pair.report is not None and pair.report.source_uid == item.uid:
+                    source.aggregator.put(pair.report)
+        expected = {
+            target: Expected(item.generation, assignment.split.replicas if assignment.split is not None else None)
+            for target, assignment in source.plan.assignments.items()
+        }
+        source.aggregator.expect(expected)
+
+    def _mode(self, source: Source) -> Mode:
+        record = self._world.placements[source.plan.matched[0]]
+        assert record.compiled is not None
+        status = record.compiled.status
+        return Mode(status.mode, status.target or "")
+
+    # Placements
+
+    def placement_event(self, event: InformerEvent) -> None:
+        """A Placement or ClusterPlacement changed."""
+        item = event.object
+        if item is None:
+            return
+        if event.type == "DELETED":
+            self._placement_deleted(item)
+            return
+        record = self._world.placements.get(item.uid)
+        if (
+            record is not None
+            and record.manifest.generation == item.generation
+            and _same_metadata(record.manifest, item)
+        ):
+            record.manifest = item  # status only
+            return
+        if record is None:
+            record = self._world.placements[item.uid] = PlacementRecord(item)
+            self._restore(record)
+        record.manifest = item
+        if item.terminating:
+            return  # its DELETED event follows; a foreign finalizer keeps it working until then
+        self._compile(record)
+        self._announce(record)
+        self._select(record)
+        self._interest_changed()
+        self.replan_placement(record, Cause(f"{record.path} was changed (generation {item.generation})", touch=True))
+
+    def _placement_deleted(self, item: KubeObject) -> None:
+        record = self._world.placements.pop(item.uid, None)
+        if record is None:
+            return
+        self._world.index.remove(item.uid)
+        keys, record.objects = record.objects, set()
+        cause = Cause(f"{record.path} was deleted", counted=False, verify=True)
+        for key in keys:
+            source = self._world.sources.get(key)
+            if source is not None:
+                self.replan(source, cause)
+        self._interest_changed()
+
+    def _compile(self, record: PlacementRecord) -> None:
+        """Parse and compile; a placement that is at fault selects nothing new but keeps what it placed."""
+        model = Placement if record.manifest.kind == "Placement" else ClusterPlacement
+        try:
+            parsed = model.parse(record.manifest.manifest())
+            compiled = compile_placement(parsed)
+            record.pipeline = compile_transforms(compiled.transforms)
+        except TerminalError as error:
+            record.error = (error.reason, str(error))
+            if record.compiled is None:
+                self._world.placement_changed(record.manifest.uid)
+            return
+        record.error = None
+        record.compiled = compiled
+        self._world.index.put(compiled)
+
+    def _restore(self, record: PlacementRecord) -> None:
+        """Take over what the placement's status remembers: which targets it has, which runs are finished."""
+        status = record.manifest.field("status") or {}
+        record.holds = frozenset(str(entry.get("name")) for entry in status.get("selectedTargets") or ())
+        for run in status.get("completedRuns") or ():
+            self._world.finished.add((str(run.get("uid")), str(run.get("target"))))
+
+    def _announce(self, record: PlacementRecord) -> None:
+        """A person may say how many deletes a change will cost (annotation with a number)."""
+        text = record.manifest.annotations.get(ACKNOWLEDGE_ANNOTATION, "")
+        if text.isdigit():
+            for target in record.selection.selected if record.selection is not None else ():
+                self._world.budget.announce(target, int(text), self._world.clock())
+
+    def _select(self, record: PlacementRecord) -> bool:
+        """Choose the placement's targets; True if that differs from before."""
+        if record.compiled is None:
+            return False
+        states = {name: runtime.state for name, runtime in self._world.targets.items()}
+        since = {name: runtime.since for name, runtime in self._world.targets.items()}
+        held = frozenset(record.selection.selected) if record.selection is not None else record.holds
+        selection = choose_targets(record.compiled, states, holds=held, now=self._world.wall(), not_ready_since=since)
+        if selection == record.selection:
+            return False
+        changed = record.selection is None or selection.selected != record.selection.selected
+        record.selection = selection
+        self._world.placement_changed(record.manifest.uid)
+        return changed
+
+    def replan_placement(self, record: PlacementRecord, cause: Cause) -> None:
+        """Plan everything that the placement selects now or selected before."""
+        if record.compiled is None:
+            return
+        for resource, informer in self._sight.informers.items():
+            info = self._sight.infos[resource]
+            if not any(rule.matches_kind(info.group_kind) for rule in record.compiled.rules):
+                continue
+            for (namespace, name), item in list(informer.cache.items()):
+                labels = self._world.namespaces[namespace].labels if namespace in self._world.namespaces else {}
+                if record.compiled.selects(info.group_kind, namespace, name, item.labels, labels):
+                    key = self._world.key(resource, item)
+                    if key not in self._world.sources:
+                        source = self._world.sources[key] = Source(key, info)
+                        source.object = item
+                    record.objects.add(key)
+        for key in list(record.objects):
+            found = self._world.sources.get(key)
+            if found is None:
+                record.objects.discard(key)
+            else:
+                self.replan(found, cause)
+
+    # Targets and namespaces
+
+    def targets_changed(self, cause: Cause, only: Iterable[str] = ()) -> None:
+        """Labels, taints, readiness or the set of targets changed: select anew, plan what moved."""
+        for record in list(self._world.placements.values()):
+            if self._select(record) or cause.touch:
+                self.replan_placement(record, cause)
+        for target in only:
+            for source, _ in list(self._world.pairs_on(target)):
+                self.replan(source, cause)
+
+    def namespace_event(self, event: InformerEvent) -> None:
+        """An upstream Namespace changed: its labels may select it, and some of them travel."""
+        item = event.object
+        if item is None:
+            return
+        if event.type == "DELETED":
+            self._world.namespaces.pop(item.name, None)
+            self._world.index.remove_namespace(item.name)
+            return
+        before = self._world.namespaces.get(item.name)
+        self._world.namespaces[item.name] = item
+        self._world.index.put_namespace(item.name, item.labels)
+        if before is None or before.labels != item.labels:
+            cause = Cause(f"labels of namespace {item.name} were changed")
+            for record in list(self._world.placements.values()):
+                if record.compiled is not None and record.compiled.namespaces is not None:
+                    self.replan_placement(record, cause)
+
+
+def _only_status(before: KubeObject, after: KubeObject) -> bool:
+    """True if nothing that is synced can differ: the kind counts generations, and only the status moved."""
+    return before.generation > 0 and before.generation == after.generation and _same_metadata(before, after)
+
+
+def _same_metadata(before: KubeObject, after: KubeObject) -> bool:
+    return (
+        before.labels == after.labels
+        and before.annotations == after.annotations
+        and before.finalizers == after.finalizers
+        and before.deletion_timestamp == after.deletion_timestamp
+        and before.owner_references == after.owner_references
+    )

@@ -1,0 +1,427 @@
+"""The engine as one thing: informers in, writes out. Built by `syncer.operator`, run while this replica leads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+
+import structlog
+from msgspec.structs import replace
+
+from syncer.api.keys import SyncKey
+from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, VERSION, Reason
+from syncer.api.synctarget import SyncTarget
+from syncer.engine.catalog import Catalog, Cause
+from syncer.engine.dispatcher import Dispatcher
+from syncer.engine.downstream import Downstream
+from syncer.engine.executor import Executor
+from syncer.engine.guard import ApiGuard
+from syncer.engine.namespaces import NAMESPACES, NamespaceBook
+from syncer.engine.nskeeper import NamespaceKeeper
+from syncer.engine.pair import Outcome, State
+from syncer.engine.passes import Passes
+from syncer.engine.placementstatus import CLUSTER_PLACEMENTS, PLACEMENTS, PlacementStatusWriter
+from syncer.engine.podwatch import PodWatch
+from syncer.engine.sight import Sight
+from syncer.engine.state import Pair, Source
+from syncer.engine.statuswriter import StatusWriter
+from syncer.engine.targets import Link, TargetRuntime
+from syncer.engine.telling import Telling
+from syncer.engine.watches import Watches
+from syncer.engine.world import AUDIT_SECONDS, CATCH_UP, World
+from syncer.errors import SyncError, TerminalError
+from syncer.events import EventRecorder
+from syncer.kube.client import ClusterClient
+from syncer.kube.discovery import Discovery
+from syncer.kube.informer import Informer, InformerEvent
+from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.metrics import Metrics
+
+SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, frozenset(), True, False)
+GUARD_SECONDS = 5.0
+RESELECT_SECONDS = 10.0  # evictAfter and readiness have no event of their own
+START_RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Engine:
+    """Syncs one upstream to its targets. Methods are called on the engine's event loop; none of them blocks."""
+
+    def __init__(
+        self,
+        *,
+        upstream: ClusterClient,
+        hub_id: str,
+        workspace: str,
+        metrics: Metrics,
+        events: EventRecorder,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Args: hub_id, workspace: UID of the upstream `kube-system` namespace."""
+        self._upstream = upstream
+        self._metrics = metrics
+        self.world = World(hub_id, workspace, clock=clock, wall=wall, rng=rng)
+        self.sight = Sight(Discovery(upstream))
+        self._guard = ApiGuard(upstream, clock=clock)
+        self._telling = Telling(self.world, metrics, events)
+        self._catalog = Catalog(self.world, self.sight, self._interest_changed)
+        self._keeper = NamespaceKeeper(self.world, self.sight, upstream, self._guard)
+        self._pods = PodWatch(self.world, self._pods_noted)
+        self._downstream = Downstream(
+            self.world, self._catalog, self._pods.progressing, self._telling.status_refused, self._keeper_seen
+        )
+        self._watches = Watches(self.world, self.sight, upstream, self._source_event, self._downstream.event)
+        self._statuses = StatusWriter(self.world, upstream, metrics, self._telling.source_trouble, mono=clock)
+        self._placements = PlacementStatusWriter(self.world, upstream, mono=clock)
+        passes = Passes(self.world, self.sight, Executor(upstream, self._guard), metrics, self._told)
+        self._pairs = Dispatcher(self.world.queue, passes.run, clock)
+        self._status_work = Dispatcher(self._statuses.queue, self._statuses.run, clock)
+        self._placement_work = Dispatcher(self._placements.queue, self._placements.run, clock)
+        self._namespace_work = Dispatcher(self._keeper.queue, self._keeper.run, clock)
+        self._background: set[asyncio.Task[None]] = set()
+        self.world.wake = self._pairs.wake
+        self.world.object_changed = self._object_changed
+        self.world.placement_changed = self._placement_changed
+        self.frozen_changed: Callable[[str], None] = lambda name: None  # a target froze or thawed; set by the operator
+        self.world.target_changed = lambda name: self.frozen_changed(name)
+
+    # Life
+
+    async def run(self) -> None:
+        """Sync until cancelled. Raises what no retry can cure, which ends the process."""
+        await self._start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for informer in self.sight.standing.values():
+                    group.create_task(informer.run())
+                for work in (self._pairs, self._status_work, self._placement_work, self._namespace_work):
+                    group.create_task(work.run())
+                group.create_task(self._watches.run())
+                group.create_task(self._pods.run())
+                group.create_task(self._watch_api())
+                group.create_task(self._reselect())
+                group.create_task(self._audit())
+        finally:
+            for task in self._background:
+                task.cancel()
+            for target in self.world.targets.values():
+                self._watches.stop_target(target)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Take no more work and finish what is in flight."""
+        works = (self._pairs, self._status_work, self._placement_work, self._namespace_work)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.gather(*(work.drain() for work in works))
+        except TimeoutError:
+            log.warning("work was still in flight when the time to drain was over")
+
+    async def _start(self) -> None:
+        """Learn what the upstream serves and whether our API is the one that placed what is placed."""
+        while True:
+            try:
+                await self.sight.discovery.refresh()
+                await self._guard.load()
+                break
+            except SyncError as error:
+                log.warning("waiting for the upstream API server", error=str(error))
+                await asyncio.sleep(START_RETRY_SECONDS)
+        self.world.left_behind = self._guard.reinstalled
+        self.world.frozen = self._guard.problem
+        handlers: list[tuple[ResourceInfo, Callable[[InformerEvent], None]]] = [
+            (SYNC_TARGETS, self._target_event),
+            (NAMESPACES, self._namespace_event),
+            (PLACEMENTS, self._placement_event),
+            (CLUSTER_PLACEMENTS, self._placement_event),
+        ]
+        for info, handler in handlers:
+            self.sight.standing[info.group_resource] = Informer(
+                self._upstream, info, on_event=handler, manager=None, audit_seconds=AUDIT_SECONDS, rng=self.world.rng
+            )
+
+    # Upstream events
+
+    def _source_event(self, info: ResourceInfo, event: InformerEvent) -> None:
+        self._catalog.source_event(info, event)
+        if info.kind == "HorizontalPodAutoscaler" and event.object is not None:
+            self._telling.autoscaler(info, event)
+
+    def _placement_event(self, event: InformerEvent) -> None:
+        self._catalog.placement_event(event)
+        if event.type == "DELETED":
+            self._suspect()
+            if event.object is not None:
+                self._telling.forget(event.object.uid)
+
+    def _namespace_event(self, event: InformerEvent) -> None:
+        self._catalog.namespace_event(event)
+        if event.object is not None:
+            self._keeper.upstream_changed(event.object.name)
+            self._namespace_work.wake()
+
+    def _target_event(self, event: InformerEvent) -> None:
+        item = event.object
+        if item is None:
+            return
+        if event.type == "DELETED":
+            self._target_gone(item)
+            return
+        try:
+            model = SyncTarget.parse(item.manifest())
+        except TerminalError as error:
+            log.warning("SyncTarget is not valid", target=item.name, error=str(error))
+            return
+        runtime = self.world.targets.get(item.name)
+        if runtime is None or runtime.uid != item.uid:
+            if runtime is not None:
+                self._target_gone(item)
+            runtime = self.world.targets[item.name] = TargetRuntime(model, self.world.wall())
+            self.world.queue.limit(item.name, model.spec.limits.max_concurrent)
+            self._metrics.add_target(item.name)
+            cause = Cause(f"SyncTarget {item.name} was added")
+        else:
+            if _same_target(runtime.model, model):
+                return  # its status was written
+            runtime.update(model)
+            limits = model.spec.limits
+            runtime.bucket.resize(limits.qps, limits.burst, self.world.clock())
+            self.world.queue.limit(item.name, limits.max_concurrent)
+            cause = Cause(f"SyncTarget {item.name} was changed", touch=True)
+        self._acknowledge(runtime, item)
+        self._catalog.targets_changed(cause, only=[item.name] if runtime.state.deleting or cause.touch else [])
+        self._watches.changed()
+
+    def _target_gone(self, item: KubeObject) -> None:
+        """A SyncTarget disappeared: forget what stood there. Nothing can be deleted where nobody may connect."""
+        self._suspect()
+        runtime = self.world.targets.pop(item.name, None)
+        if runtime is None:
+            return
+        self._watches.stop_target(runtime)
+        self.world.queue.drop_lane(item.name)
+        self.world.budget.forget(item.name)
+        self._metrics.remove_target(item.name)
+        for source in list(self.world.sources.values()):
+            source.pairs.pop(item.name, None)
+        self._catalog.targets_changed(Cause(f"SyncTarget {item.name} is gone", verify=True))
+        for source in list(self.world.sources.values()):
+            self._object_changed(source)
+            self.world.forget_if_done(source)
+
+    def _acknowledge(self, runtime: TargetRuntime, item: KubeObject) -> None:
+        """A person gave up what waits behind a freeze, or behind a re-installation of our CRDs."""
+        token = item.annotations.get(ACKNOWLEDGE_ANNOTATION, "")
+        if not token:
+            return
+        thawed = self.world.budget.acknowledge(runtime.name, token, self.world.clock())
+        if token == self.reinstall_token(runtime.name) and runtime.name not in self.world.acknowledged:
+            self.world.acknowledged.add(runtime.name)
+            thawed = True
+        if thawed:
+            log.info("acknowledged", target=runtime.name)
+            for source, _ in self.world.pairs_on(runtime.name):
+                self.world.enqueue(SyncKey(source.key, runtime.name))
+            self.frozen_changed(runtime.name)
+
+    def reinstall_token(self, target: str) -> str:
+        """The token that gives up a target's objects from before our CRDs were installed anew; "" if there are none."""
+        if not self.world.left_behind or target in self.world.acknowledged:
+            return ""
+        runtime = self.world.targets.get(target)
+        held = any(pair.outcome.reason == Reason.FROZEN for _, pair in self.world.pairs_on(target))
+        return f"reinstalled-{runtime.uid[:8]}" if runtime is not None and held else ""
+
+    def _interest_changed(self) -> None:
+        self._watches.changed()
+
+    # Targets (called by the SyncTarget controller)
+
+    def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None:
+        """A connection to the target was verified; attaching again replaces it (new credentials)."""
+        runtime = self.world.targets.get(name)
+        if runtime is None or runtime.uid != uid:
+            return  # its SyncTarget event has not arrived yet; the controller's next probe attaches it
+        self._watches.stop_target(runtime)
+        runtime.link = Link(client, discovery, NamespaceBook(client, self.world.hub_id, self._keeper.render))
+        self.target_reachable(name, True, self.world.wall(), "")
+        self._watches.changed()
+        self._spawn(self._sweep(runtime, runtime.link))
+
+    def attached(self, name: str) -> bool:
+        """Whether the engine holds a connection to this target."""
+        runtime = self.world.targets.get(name)
+        return runtime is not None and runtime.link is not None
+
+    def detach_target(self, name: str, reason: str) -> None:
+        """The connection is lost or not allowed any more; what stands there is unknown from now on."""
+        runtime = self.world.targets.get(name)
+        if runtime is None:
+            return
+        self._watches.stop_target(runtime)
+        runtime.link = None
+        self.target_reachable(name, False, self.world.wall(), reason)
+
+    def target_reachable(self, name: str, reachable: bool, since: float, message: str) -> None:
+        """A probe's result. `since`: wall-clock seconds since when it is so."""
+        runtime = self.world.targets.get(name)
+        if runtime is None:
+            return
+        if reachable:
+            runtime.breaker.success()
+        if not runtime.set_reachable(reachable and runtime.link is not None, since, message):
+            return
+        self._metrics.target_ready.labels(name).set(runtime.ready)
+        for source in list(self.world.sources.values()):
+            if name not in source.pairs and name not in source.plan.assignments:
+                continue
+            if source.aggregator is not None and source.aggregator.stale(name, None if runtime.ready else since):
+                self._object_changed(source)
+            self.world.enqueue(SyncKey(source.key, name), CATCH_UP)
+        self._catalog.targets_changed(Cause(f"SyncTarget {name} is {'ready' if runtime.ready else 'not ready'}"))
+        for record in self.world.placements.values():
+            if record.selection is not None and name in record.selection.selected:
+                self._placement_changed(record.manifest.uid)
+
+    def drained(self, name: str) -> bool:
+        """Nothing of ours is left on a target that is being drained, as far as it can tell."""
+        runtime = self.world.targets.get(name)
+        if runtime is None or runtime.link is None or not runtime.swept:
+            return False
+        if not all(watch.informer.synced for watch in runtime.link.watches.values()):
+            return False
+        return all(pair.outcome.state is State.GONE for _, pair in self.world.pairs_on(name))
+
+    def api_in_place(self) -> bool:
+        """False while our own CRDs are missing or being deleted: then nothing is drained and nothing is deleted."""
+        return not self.world.frozen
+
+    def frozen(self, name: str) -> tuple[str, str] | None:
+        """(token, message) of a target that is frozen, or None."""
+        if self.world.frozen:
+            return "", self.world.frozen
+        freeze = self.world.budget.frozen(name)
+        if freeze is not None:
+            return freeze.token, f"{freeze.waiting} deletes wait; nobody was seen asking for each of them"
+        token = self.reinstall_token(name)
+        return (token, "objects from before the CRDs were installed again wait") if token else None
+
+    async def _sweep(self, runtime: TargetRuntime, link: Link) -> None:
+        """Find synced objects of kinds that nothing names any more."""
+        while runtime.link is link:
+            try:
+                await self._watches.find_leftovers(runtime)
+                runtime.swept = True
+                return
+            except SyncError as error:
+                log.debug("target not swept yet", target=runtime.name, error=str(error))
+                await asyncio.sleep(5.0)
+
+    # What changed
+
+    def _told(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
+        """A pair's outcome is news."""
+        self._telling.outcome(source, pair, target, outcome)
+        for uid in source.plan.matched:
+            self._placement_changed(uid)
+        if source.object is not None and source.object.terminating:
+            self._object_changed(source)
+
+    def _object_changed(self, source: Source) -> None:
+        if source.object is not None and (
+            source.info.has_status or source.object.finalizers or source.plan.assignments
+        ):
+            self._statuses.changed(source)
+            self._status_work.wake()
+
+    def _placement_changed(self, uid: str) -> None:
+        self._placements.changed(uid)
+        self._placement_work.wake()
+
+    def _keeper_seen(self, target: str, item: KubeObject, deleted: bool) -> None:
+        self._keeper.seen(target, item, deleted)
+        self._namespace_work.wake()
+
+    def _pods_noted(self, source: Source, target: str, reason: str, message: str) -> None:
+        self._object_changed(source)
+        self._telling.pods(source, target, reason, message)
+
+    # Round and round
+
+    def _suspect(self) -> None:
+        """Objects of our own kinds went away: was it the whole API?"""
+        self._spawn(self._check_api())
+
+    async def _watch_api(self) -> None:
+        while True:
+            await asyncio.sleep(GUARD_SECONDS)
+            await self._check_api()
+
+    async def _check_api(self) -> None:
+        await self._guard.check()
+        if self._guard.problem != self.world.frozen:
+            log.warning("our API changed state", problem=self._guard.problem or "in place again")
+            self.world.frozen = self._guard.problem
+            for name in self.world.targets:
+                self.frozen_changed(name)
+            for source in list(self.world.sources.values()):
+                self.world.touch(source, CATCH_UP)
+        self.world.left_behind = self._guard.reinstalled
+        if self._guard.reinstalled and not self.world.frozen and self._settled():
+            await self._record_api()
+
+    def _settled(self) -> bool:
+        """Every target was read and nothing from before the re-installation is left without an owner."""
+        return (
+            bool(self.world.targets)
+            and all(
+                target.ready and target.swept and not self.reinstall_token(name)
+                for name, target in self.world.targets.items()
+            )
+            and not self.sight.blind(None)
+            and not len(self.world.queue)
+        )
+
+    async def _record_api(self) -> None:
+        try:
+            await self._guard.record()
+        except SyncError as error:
+            log.debug("CRDs not recorded", error=str(error))
+
+    async def _reselect(self) -> None:
+        while True:
+            await asyncio.sleep(RESELECT_SECONDS)
+            if any(target.state.evict_after_seconds is not None for target in self.world.targets.values()):
+                self._catalog.targets_changed(Cause("a target was not Ready for longer than its evictAfter"))
+
+    async def _audit(self) -> None:
+        """Try again what was refused for good: a schema, a quota or a webhook may have changed without an event."""
+        while True:
+            await asyncio.sleep(AUDIT_SECONDS)
+            for target in self.world.targets.values():
+                if target.link is not None:
+                    target.link.book.forget_problems()
+            for source in list(self.world.sources.values()):
+                for target_name, pair in source.pairs.items():
+                    if pair.memory.failure is not None:
+                        pair.memory = replace(pair.memory, failure=None, dropped=())
+                        self.world.enqueue(SyncKey(source.key, target_name), CATCH_UP)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _same_target(before: SyncTarget, after: SyncTarget) -> bool:
+    old, new = before.metadata, after.metadata
+    return (before.spec, old.labels, old.annotations, old.deletion_timestamp) == (
+        after.spec,
+        new.labels,
+        new.annotations,
+        new.deletion_timestamp,
+    )

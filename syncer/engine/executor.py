@@ -1,0 +1,107 @@
+"""Performs one action against the API servers. No decision is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from syncer.api.names import CEDED_MANAGER
+from syncer.engine import actions as do
+from syncer.engine.guard import ApiGuard
+from syncer.engine.state import Source
+from syncer.engine.targets import Link
+from syncer.kube.client import ClusterClient
+from syncer.kube.errors import NotFound
+from syncer.kube.objects import KubeObject, ResourceInfo
+
+
+class SourceStillThereError(Exception):
+    """The live check found the source: its absence was our cache's mistake."""
+
+
+class Executor:
+    """The engine's hands: one method per kind of action, behind `perform`."""
+
+    def __init__(self, upstream: ClusterClient, guard: ApiGuard) -> None:
+        self._upstream = upstream
+        self._guard = guard
+
+    async def perform(
+        self,
+        action: do.Action,
+        source: Source,
+        info: ResourceInfo,
+        link: Link,
+        observed: KubeObject | None,
+        since: float,
+    ) -> do.Replied:
+        """Carry out an action.
+
+        Args:
+            info: the kind as the target serves it.
+            observed: the object that the decision looked at, None if it was absent.
+            since: monotonic seconds after which a check of our own API must have been made.
+        Raises:
+            ApiError: the server refused, or could not be asked.
+            NotProven: our own API is not in place.
+            SourceStillThereError: `VerifySourceGone` found the source.
+        """
+        client, key = link.client, source.key
+        match action:
+            case do.Create(manifest):
+                return await self._apply(client, info, manifest, {"resourceVersion": "1"}, force=True)
+            case do.Apply(manifest, uid, force, _):
+                before = observed.resource_version if observed is not None else ""
+                return await self._apply(client, info, manifest, {"uid": uid}, force=force, before=before)
+            case do.Cede(manifest, uid):
+                metadata = {"uid": uid}
+                return await self._apply(client, info, manifest, metadata, force=True, manager=CEDED_MANAGER)
+            case do.Delete(uid, _, _):
+                try:
+                    await client.delete(info, key.namespace, key.name, uid=uid)
+                except NotFound as error:
+                    if error.kind_of_missing != "object":
+                        raise
+                return do.Replied()
+            case do.Read():
+                return do.Replied(await self._read(client, info, key.namespace, key.name))
+            case do.EnsureNamespace():
+                await link.book.ensure(key.namespace)
+                return do.Replied()
+            case do.VerifySourceGone():
+                if await self._read(self._upstream, source.info, key.namespace, key.name) is not None:
+                    raise SourceStillThereError(str(key))
+                return do.Replied(observed, proof="source absent from a complete list, and a live GET answers 404")
+            case do.VerifyIntent():
+                return do.Replied(observed, proof=await self._guard.verify(since))
+
+    @staticmethod
+    async def _apply(
+        client: ClusterClient,
+        info: ResourceInfo,
+        manifest: Mapping[str, Any],
+        precondition: Mapping[str, str],
+        *,
+        force: bool,
+        before: str = "",
+        manager: str = "syncline",
+    ) -> do.Replied:
+        """One server-side apply; the manifest is sent in the version that the target prefers."""
+        metadata = manifest["metadata"]
+        body = {**manifest, "apiVersion": info.api_version, "metadata": {**metadata, **precondition}}
+        answer, _ = await client.apply(
+            info, metadata.get("namespace", ""), metadata["name"], orjson.dumps(body), force=force, manager=manager
+        )
+        return do.Replied(answer, unchanged=bool(before) and answer.resource_version == before)
+
+    @staticmethod
+    async def _read(client: ClusterClient, info: ResourceInfo, namespace: str, name: str) -> KubeObject | None:
+        """The object, or None if the server says that this very object is not there."""
+        try:
+            return await client.get(info, namespace, name)
+        except NotFound as error:
+            if error.kind_of_missing == "resource":
+                raise
+            return None

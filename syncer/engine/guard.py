@@ -1,0 +1,120 @@
+"""Is our own API still installed? Deleting its CRDs deletes all placements, which must not read as "un-place all".
+
+The guard asks live, remembers the CRDs' UIDs in the hub's ConfigMap, and answers one question: was the disappearance of
+a placement somebody's wish, or the removal of Syncline? Only the first is evidence for a delete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import orjson
+
+from syncer.api.names import GROUP, HUB_CONFIGMAP, SYSTEM_NAMESPACE
+from syncer.kube.client import ClusterClient
+from syncer.kube.errors import ApiError, NotFound
+
+CRDS = ("synctargets", "placements", "clusterplacements")
+RECORD_KEY = "crdUIDs"
+_METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+_CONFIGMAP = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{HUB_CONFIGMAP}"
+
+
+class NotProven(Exception):  # an answer, not a fault
+    """The live check could not show that our API is in place; the text says why."""
+
+
+class ApiGuard:
+    """Watches over the CRDs of Syncline on the upstream API server.
+
+    Attributes:
+        problem: why writes must stop ("" while everything is in place).
+        reinstalled: the CRDs are not the ones that stood here when objects were placed.
+    """
+
+    def __init__(self, client: ClusterClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._verified_at = float("-inf")  # start of the last check that went well
+        self._uids: dict[str, str] = {}
+        self._recorded: dict[str, str] | None = None
+        self.problem = ""
+        self.reinstalled = False
+
+    async def check(self) -> bool:
+        """Ask the API server now. Returns whether everything is in place; sets `problem` otherwise."""
+        started = self._clock()
+        try:
+            found = {name: await self._uid(name) for name in CRDS}
+        except NotProven as why:
+            self.problem = str(why)
+            return False
+        except ApiError as error:
+            if not self.problem:
+                return False  # could not ask: unknown, and the caller waits
+            self.problem = f"the API server does not answer for our CRDs: {error}"
+            return False
+        self._verified_at = started
+        self.problem = ""
+        if self._uids and found != self._uids:
+            self.reinstalled = True
+        self._uids = found
+        return True
+
+    async def verify(self, since: float) -> str:
+        """Prove that our API was in place after `since` (monotonic seconds); one check serves many callers.
+
+        Raises:
+            NotProven: it is gone, terminating, replaced, or nobody answered.
+        """
+        async with self._lock:
+            if self._verified_at <= since and not await self.check():
+                raise NotProven(self.problem or "the upstream API server does not answer")
+        return f"API {GROUP} in place, placements CRD uid {self._uids['placements']}"
+
+    async def load(self) -> None:
+        """Compare with the CRDs that the last leader recorded, before any decision. Raises ApiError if it cannot."""
+        if not await self.check():
+            return
+        try:
+            data = (await self._client.get_json(_CONFIGMAP)).get("data") or {}
+            self._recorded = orjson.loads(data.get(RECORD_KEY) or "{}")
+        except NotFound:
+            self._recorded = {}
+        if self._recorded and self._recorded != self._uids:
+            self.reinstalled = True
+        if not self._recorded:
+            await self.record()
+
+    async def record(self) -> None:
+        """Remember the present CRDs as the ones that placed what is placed: nothing is left of earlier ones."""
+        if not self._uids or self._recorded == self._uids:
+            self.reinstalled = False
+            return
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": HUB_CONFIGMAP},
+            "data": {RECORD_KEY: orjson.dumps(self._uids).decode()},
+        }
+        params = {"fieldManager": "syncline-guard", "force": "true"}
+        await self._client.request(
+            "PATCH", _CONFIGMAP, params=params, body=orjson.dumps(body), content_type="application/apply-patch+yaml"
+        )
+        self._recorded = dict(self._uids)
+        self.reinstalled = False
+
+    async def _uid(self, plural: str) -> str:
+        name = f"{plural}.{GROUP}"
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        try:
+            answer = await self._client.request("GET", path, headers=_METADATA_ONLY)
+        except NotFound:
+            raise NotProven(f"CustomResourceDefinition {name} is not installed") from None
+        metadata = orjson.loads(answer.body)["metadata"]
+        if metadata.get("deletionTimestamp"):
+            raise NotProven(f"CustomResourceDefinition {name} is being deleted")
+        return str(metadata["uid"])

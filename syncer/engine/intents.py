@@ -1,0 +1,197 @@
+"""From the engine's knowledge to one pair's situation: is the object wanted on the target, how, or why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from syncer.api.names import SYNCED_FINALIZER, Reason
+from syncer.engine.pair import ABSENT, Observation, Unknown
+from syncer.engine.planner import RUNS_ONCE
+from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
+from syncer.engine.state import Assignment, Pair, PlacementRecord, Source
+from syncer.engine.targets import TargetRuntime
+from syncer.engine.world import World
+from syncer.errors import TerminalError, TransientError
+from syncer.kube.objects import KubeObject
+from syncer.transform.mark import SourceRef
+from syncer.transform.names import Same
+from syncer.transform.render import render
+
+if TYPE_CHECKING:
+    from syncer.engine.sight import Sight
+
+REPLICAS = PathRule("/spec/replicas", "Ignore")
+_SAME = Same()
+API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
+
+
+def situation(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Situation:
+    """Everything that the next decision about this pair may look at."""
+    namespace = source.key.namespace
+    book = target.link.book if target.link is not None else None
+    return Situation(
+        intent=intent(world, sight, source, pair, target),
+        downstream=downstream(source, pair, target),
+        memory=pair.memory,
+        hub_id=world.hub_id,
+        closed=_closed(world, target),
+        namespace_ready=not namespace or (book is not None and book.ready(namespace)),
+        namespace_problem=book.problem(namespace) if namespace and book is not None else None,
+    )
+
+
+def _closed(world: World, target: TargetRuntime) -> Held | None:
+    if world.frozen:
+        return Held(Reason.FROZEN, f"nothing is written anywhere: {world.frozen}")
+    return target.closed(world.clock())
+
+
+def downstream(source: Source, pair: Pair, target: TargetRuntime) -> Observation:
+    """What stands on the target, as far as we know."""
+    informer = target.watch(source.key.group_resource)
+    if informer is None:
+        return (
+            pair.live
+            if pair.live is not None
+            else Unknown(f"{source.key.group_resource} is not watched on {target.name} yet")
+        )
+    cached = informer.cache.get((source.key.namespace, source.key.name))
+    return pair.observe(cached, informer.synced)
+
+
+def intent(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
+    """What should become of the pair."""
+    item = source.object
+    if item is None:
+        return _source_missing(world, sight, source, pair, target)
+    if item.terminating:
+        return Unwanted(
+            f"source uid {item.uid} has deletionTimestamp {item.deletion_timestamp}", counted=False, orphan=pair.orphan
+        )
+    assignment = source.plan.assignments.get(target.name)
+    if assignment is not None:
+        missing = _api_missing(source, target)
+        if missing is not None:
+            return missing
+        return _wanted(world, source, pair, target, assignment, item)
+    refusal = source.plan.refusals.get(target.name)
+    if refusal is not None:
+        return Held(refusal.reason, refusal.message, failed=refusal.reason != Reason.TARGET_UNSCHEDULABLE)
+    return _unplaced(world, sight, pair, target)
+
+
+def _api_missing(source: Source, target: TargetRuntime) -> Held | None:
+    """B24: the target serves no such kind; other objects go on."""
+    if target.link is None:
+        return None
+    info = source.info
+    try:
+        if target.link.discovery.find_resource(info.group_resource) is not None:
+            return None
+    except TransientError as error:
+        return Held(Reason.UNREACHABLE, str(error), retry_seconds=5.0)
+    message = f"{target.name} serves no {info.api_version} {info.kind}"
+    return Held(Reason.API_MISSING, message, failed=True, retry_seconds=API_MISSING_RETRY_SECONDS)
+
+
+def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
+    if source.gone:
+        return Unwanted(source.gone, counted=False, orphan=pair.orphan)
+    blind = sight.blind(source.key.group_resource)
+    if blind:
+        return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
+    if source.key.group_resource not in sight.informers:
+        return _unplaced(world, sight, pair, target)
+    return Unwanted(verify="source", counted=True, orphan=pair.orphan)
+
+
+def _blind_retry(sight: Sight) -> float:
+    """A look-up of kinds takes milliseconds, a list that fails may take long."""
+    return 0.1 if sight.unsettled else 2.0
+
+
+def _unplaced(world: World, sight: Sight, pair: Pair, target: TargetRuntime) -> Intent:
+    """No placement gives this source to this target. Was that somebody's wish?"""
+    blind = sight.blind(None)
+    if blind:
+        return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
+    why = pair.unplaced
+    if why is not None and not why.verify:
+        return Unwanted(why.why, counted=why.counted, orphan=pair.orphan)
+    if why is not None:
+        return Unwanted(verify="intent", counted=why.counted, orphan=pair.orphan)
+    if target.draining:
+        return Unwanted(verify="intent", counted=False, orphan=pair.orphan)
+    if world.left_behind and target.name not in world.acknowledged:
+        message = (
+            "left from before the CRDs of Syncline were installed again, and no placement selects it; "
+            f"place it again, or let it be deleted with: syncline ack {target.name}"
+        )
+        return Unwanted(message=message, orphan=pair.orphan)
+    return Unwanted(verify="intent", counted=True, orphan=pair.orphan)
+
+
+def _wanted(
+    world: World, source: Source, pair: Pair, target: TargetRuntime, assignment: Assignment, item: KubeObject
+) -> Intent:
+    record = world.placements[assignment.placement]
+    compiled = record.compiled
+    assert compiled is not None  # only such placements assign
+    assert record.pipeline is not None
+    if compiled.suspend:
+        return Held(Reason.SUSPENDED, f"{record.path} is suspended")
+    if compiled.deletion.wait and SYNCED_FINALIZER not in item.finalizers:
+        return Held(Reason.RETRYING, f"waiting for finalizer {SYNCED_FINALIZER} on the source", retry_seconds=1.0)
+    pair.orphan = compiled.deletion.policy == "Orphan"
+    kind = source.info.group_kind
+    mark = SourceRef(
+        hub=world.hub_id,
+        workspace=world.workspace,
+        api_version=source.info.api_version,
+        kind=kind.kind,
+        namespace=item.namespace,
+        name=item.name,
+        uid=item.uid,
+        generation=item.generation,
+    )
+    try:
+        rendered = render(
+            item.manifest(),
+            kind=kind,
+            has_status_subresource=source.info.has_status,
+            pipeline=record.pipeline,
+            target=target.view,
+            source=mark,
+            deletion_policy=compiled.deletion.policy,
+            mapping=_SAME,
+            split=assignment.split,
+        )
+    except TerminalError as error:
+        pointer = f" at {error.pointer}" if error.pointer else ""
+        return Held(error.reason, f"{error}{pointer}", failed=True)
+    return Wanted(
+        manifest=rendered.manifest,
+        hash=rendered.hash,
+        kind=kind,
+        namespace=item.namespace,
+        source_uid=item.uid,
+        policy=_policy(world, source, record, target),
+        runs_once=kind in RUNS_ONCE,
+        finished=kind in RUNS_ONCE and (pair.finished == item.uid or (item.uid, target.uid) in world.finished),
+    )
+
+
+def _policy(world: World, source: Source, record: PlacementRecord, target: TargetRuntime) -> Policy:
+    """The placement's choices; replicas are left alone where an autoscaler that runs on this target sets them."""
+    assert record.compiled is not None
+    conflict, drift = record.compiled.conflict, record.compiled.drift
+    paths = tuple(PathRule(rule.path, rule.mode) for rule in drift.paths)
+    scaler = world.scaled.get((source.key.namespace, source.info.kind, source.key.name))
+    if scaler is not None:
+        hpa = world.sources.get(scaler)
+        if hpa is not None and target.name in hpa.plan.assignments:
+            paths = (*paths, REPLICAS)
+    return Policy(conflict.existing, conflict.fields, conflict.on_immutable, drift.mode, paths)
+
+
+__all__ = ["ABSENT", "downstream", "intent", "situation"]

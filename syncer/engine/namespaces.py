@@ -1,0 +1,170 @@
+"""Namespaces on one target: created when the first object needs one, kept in step, removed when they are empty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from syncer.api.names import MANAGED_BY_LABEL, Reason
+from syncer.api.policy import is_protected
+from syncer.engine.situation import Held
+from syncer.kube.client import ClusterClient
+from syncer.kube.discovery import Discovery
+from syncer.kube.errors import Conflict, NotFound
+from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.transform.mark import is_ours
+from syncer.transform.render import Rendered
+
+NAMESPACES = ResourceInfo("", "v1", "namespaces", "Namespace", False, frozenset(), True, False)
+TERMINATING_RETRY_SECONDS = 2.0
+_METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+# What every namespace holds without anybody's wish; Events and Endpoints follow other objects without naming an owner.
+_ALWAYS_THERE = {("configmaps", "kube-root-ca.crt"), ("serviceaccounts", "default")}
+_FOLLOWERS = {"events", "endpoints"}
+
+RenderNamespace = Callable[[str], Rendered | None]  # by name; None while the upstream namespace is not known
+
+
+class NamespaceBook:
+    """Which namespaces of one target may be used, and the writes that make them so."""
+
+    def __init__(self, client: ClusterClient, hub_id: str, render: RenderNamespace) -> None:
+        self._client = client
+        self._hub_id = hub_id
+        self._render = render
+        self._ready: dict[
+            str, str
+        ] = {}  # {name: uid of a namespace of ours, "" for one that is not ours but may be used}
+        self._problems: dict[str, Held] = {}
+        self._flights: dict[str, asyncio.Future[None]] = {}
+        self.writes = 0
+
+    def ready(self, name: str) -> bool:
+        """True once the namespace is known to be usable."""
+        return name in self._ready
+
+    def problem(self, name: str) -> Held | None:
+        """Why it may not be used, if that was found out."""
+        return self._problems.get(name)
+
+    def saw(self, found: KubeObject, deleted: bool) -> None:
+        """An informer event about a namespace that carries our label."""
+        if deleted or found.terminating:
+            self._ready.pop(found.name, None)
+        else:
+            self._ready[found.name] = found.uid
+            self._problems.pop(found.name, None)
+
+    def forget(self, name: str) -> None:
+        """The server said that it is not there."""
+        self._ready.pop(name, None)
+        self._problems.pop(name, None)
+
+    def forget_problems(self) -> None:
+        """Look again at what was refused: called at audit and when the target's objects changed owners."""
+        self._problems.clear()
+
+    async def ensure(self, name: str) -> None:
+        """Create the namespace, or learn whether the existing one may be used; concurrent callers share one request."""
+        flight = self._flights.get(name)
+        if flight is None:
+            flight = asyncio.ensure_future(self._ensure(name))
+            self._flights[name] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(name, None))
+        await asyncio.shield(flight)
+
+    async def _ensure(self, name: str) -> None:
+        if is_protected(name):
+            self._problems[name] = Held(Reason.PROTECTED_NAMESPACE, f"namespace {name} is protected", failed=True)
+            return
+        rendered = self._render(name)
+        if rendered is None:
+            self._problems[name] = Held(
+                Reason.RETRYING, f"upstream namespace {name} is not known yet", retry_seconds=1.0
+            )
+            return
+        body = dict(rendered.manifest)
+        body["metadata"] = {**body["metadata"], "resourceVersion": "1"}
+        try:
+            self.writes += 1
+            created, _ = await self._client.apply(NAMESPACES, "", name, orjson.dumps(body), force=True)
+        except Conflict:
+            await self._inspect(name)
+            return
+        self._ready[name] = created.uid
+        self._problems.pop(name, None)
+
+    async def _inspect(self, name: str) -> None:
+        """The namespace exists: whose is it?"""
+        try:
+            found = await self._client.get(NAMESPACES, "", name)
+        except NotFound:
+            self._problems[name] = Held(
+                Reason.RETRYING, f"namespace {name} is changing", retry_seconds=TERMINATING_RETRY_SECONDS
+            )
+            return
+        owner = found.labels.get(MANAGED_BY_LABEL)
+        if found.terminating:
+            message = f"namespace {name} is being deleted on the target; it is created again afterwards"
+            self._problems[name] = Held(Reason.DELETING, message, retry_seconds=TERMINATING_RETRY_SECONDS)
+        elif owner is not None and owner != self._hub_id:
+            message = f"namespace {name} belongs to another hub ({owner})"
+            self._problems[name] = Held(Reason.NAMESPACE_NOT_OURS, message, failed=True)
+        else:
+            self._ready[name] = found.uid if is_ours(found, self._hub_id) else ""
+            self._problems.pop(name, None)
+
+    async def refresh(self, found: KubeObject) -> None:
+        """Bring the labels of a namespace that we made to what the upstream one says now."""
+        rendered = self._render(found.name)
+        if rendered is None or found.annotations.get("syncline.io/applied") == rendered.hash:
+            return
+        body = dict(rendered.manifest)
+        body["metadata"] = {**body["metadata"], "uid": found.uid}
+        try:
+            self.writes += 1
+            await self._client.apply(NAMESPACES, "", found.name, orjson.dumps(body), force=True)
+        except Conflict:
+            self.forget(found.name)  # gone or another one: the next object that needs it finds out
+
+    async def remove_if_empty(self, found: KubeObject, discovery: Discovery) -> str:
+        """Delete a namespace of ours in which only our leftovers or the platform's own objects are left.
+
+        Returns:
+            "" when it was deleted, else what keeps it: the first foreign object.
+        Raises:
+            ApiError: something could not be listed; unknown is not empty.
+        """
+        if not is_ours(found, self._hub_id) or found.terminating:
+            return "not ours" if not found.terminating else ""
+        for info in discovery.resources():
+            if not info.namespaced or "list" not in info.verbs:
+                continue
+            blocker = await self._first_other(info, found.name)
+            if blocker:
+                return blocker
+        try:
+            self.writes += 1
+            await self._client.delete(NAMESPACES, "", found.name, uid=found.uid)
+        except (NotFound, Conflict):
+            self.forget(found.name)
+        return ""
+
+    async def _first_other(self, info: ResourceInfo, namespace: str) -> str:
+        """The first object in the namespace that neither follows from others nor is always there."""
+        if info.resource in _FOLLOWERS:
+            return ""
+        params = {"limit": "500"}
+        while True:
+            answer = await self._client.request("GET", info.path(namespace), params=params, headers=_METADATA_LIST)
+            page = orjson.loads(answer.body)
+            for item in page.get("items") or ():
+                metadata = item["metadata"]
+                if (info.resource, metadata["name"]) not in _ALWAYS_THERE and not metadata.get("ownerReferences"):
+                    return f"{info.group_resource}/{metadata['name']}"
+            follow = page["metadata"].get("continue")
+            if not follow:
+                return ""
+            params = {"limit": "500", "continue": follow}

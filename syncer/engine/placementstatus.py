@@ -1,0 +1,319 @@
+"""What a placement's own status says: counts per target, first errors, conditions. Pure, but for the writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from syncer.api.hints import hint
+from syncer.api.names import STATUS_MANAGER, Reason
+from syncer.api.placement import MAX_COMPLETED_RUNS, MAX_ERRORS
+from syncer.engine.pair import Outcome, State
+from syncer.engine.state import Pair, PlacementRecord, Source
+from syncer.engine.statuswriter import MERGE_PATCH, merge_diff
+from syncer.engine.workqueue import KeyedQueue
+from syncer.engine.world import World
+from syncer.errors import NotLeadingError
+from syncer.kube.client import ClusterClient
+from syncer.kube.errors import ApiError, Conflict, NotFound
+from syncer.kube.objects import ResourceInfo
+
+WINDOW_SECONDS = 0.25
+SHARE_OF_TIME = 20  # a fold may take 1/20 of the time at most: the window grows with the number of objects
+PLACEMENTS = ResourceInfo("syncline.io", "v1alpha1", "placements", "Placement", True, frozenset(), True, False)
+CLUSTER_PLACEMENTS = ResourceInfo(
+    "syncline.io", "v1alpha1", "clusterplacements", "ClusterPlacement", False, frozenset(), True, False
+)
+# Pending for one of these is the ordinary course of things and not worth a line among the errors.
+_QUIET = {"", Reason.RETRYING, Reason.DELETING, Reason.SUSPENDED}
+
+log = structlog.get_logger()
+
+
+def rfc3339(seconds: float) -> str:
+    """Wall-clock seconds as the API writes times."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Fold:
+    """Counts of one placement on one target."""
+
+    __slots__ = ("errors", "failed", "more", "objects", "ready", "synced")
+
+    def __init__(self) -> None:
+        self.objects = self.synced = self.ready = self.failed = self.more = 0
+        self.errors: list[dict[str, str]] = []
+
+    def add(self, source: Source, pair: Pair | None, ready: bool) -> None:
+        """Count one object."""
+        self.objects += 1
+        if pair is None:
+            return
+        self.synced += pair.outcome.state is State.SYNCED
+        self.ready += ready and pair.outcome.state is State.SYNCED
+        self.failed += pair.outcome.state is State.FAILED
+        if worth_telling(pair.outcome):
+            self.tell(source.reference, pair.outcome.reason, pair.outcome.message, pair.since)
+
+    def tell(self, reference: str, reason: str, message: str, since: float) -> None:
+        """List an error; beyond the limit it is only counted."""
+        if len(self.errors) >= MAX_ERRORS:
+            self.more += 1
+            return
+        self.errors.append({"object": reference, "reason": reason, "message": message[:512], "since": rfc3339(since)})
+
+
+def worth_telling(outcome: Outcome) -> bool:
+    """Should a user hear of this outcome?"""
+    if outcome.state is State.FAILED:
+        return True
+    return bool(outcome.reason) and outcome.reason not in _QUIET
+
+
+def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """The whole `.status` of a placement.
+
+    Args:
+        present: its status as it stands; conditions keep their transition times, finished runs stay.
+        now: RFC 3339.
+    """
+    uid = record.manifest.uid
+    selected = record.selection.selected if record.selection is not None else ()
+    folds = {target: Fold() for target in selected}
+    objects = 0
+    lost: list[str] = []
+    for key in sorted(record.objects):
+        source = world.sources.get(key)
+        if source is None or source.plan.skip:
+            continue
+        objects += 1
+        _count(source, uid, folds)
+        if any(loser == uid for loser, _, _ in source.plan.outranked):
+            lost.append(source.reference)
+    for name, entry in folds.items():
+        runtime = world.targets.get(name)
+        if runtime is not None and not runtime.ready:
+            entry.tell("", Reason.TARGET_NOT_READY, runtime.message, runtime.since)
+    status = {
+        "observedGeneration": record.manifest.generation,
+        "objects": objects,
+        "selectedTargets": [_target(world, name, folds[name]) for name in selected],
+        "refusedTargets": _refused(record),
+        "completedRuns": _runs(world, record, present),
+    }
+    good = sum(1 for f in folds.values() if f.synced == f.objects)
+    status["targetsSummary"] = f"{good}/{len(folds)}"
+    conditions, reason = _conditions(record, folds, lost)
+    status["reason"] = reason
+    status["conditions"] = _timed(conditions, present.get("conditions") or (), record.manifest.generation, now)
+    return status
+
+
+def _count(source: Source, uid: str, folds: Mapping[str, Fold]) -> None:
+    for target, entry in folds.items():
+        assignment = source.plan.assignments.get(target)
+        if assignment is not None and assignment.placement == uid:
+            ready = source.aggregator.summary(target)[0] if source.aggregator is not None else True
+            entry.add(source, source.pairs.get(target), ready)
+            continue
+        refusal = source.plan.refusals.get(target)
+        if refusal is not None and refusal.placement == uid:
+            pair = source.pairs.get(target)
+            entry.objects += 1
+            entry.failed += 1
+            entry.tell(source.reference, refusal.reason, refusal.message, pair.since if pair is not None else 0.0)
+
+
+def _target(world: World, name: str, entry: Fold) -> dict[str, Any]:
+    runtime = world.targets.get(name)
+    return {
+        "name": name,
+        "uid": runtime.uid if runtime is not None else "",
+        "objects": entry.objects,
+        "synced": entry.synced,
+        "ready": entry.ready,
+        "failed": entry.failed,
+        "errors": entry.errors,
+        "moreErrors": entry.more,
+    }
+
+
+def _refused(record: PlacementRecord) -> list[dict[str, str]]:
+    if record.selection is None:
+        return []
+    refused = [{"name": n, "reason": str(r), "message": m} for n, (r, m) in record.selection.refused.items()]
+    missing = [
+        {"name": n, "reason": str(Reason.TARGET_NOT_FOUND), "message": f"no SyncTarget {n}"}
+        for n in record.selection.missing
+    ]
+    return sorted([*refused, *missing], key=lambda entry: entry["name"])[:64]
+
+
+def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Marks of finished Jobs and Pods; those whose source is gone are dropped, the newest are kept."""
+    alive: dict[tuple[str, str], None] = {}
+    for key in sorted(record.objects):
+        source = world.sources.get(key)
+        if source is None or source.object is None:
+            continue
+        for target, pair in source.pairs.items():
+            runtime = world.targets.get(target)
+            if runtime is not None and pair.finished == source.object.uid:
+                alive[source.object.uid, runtime.uid] = None
+    uids = {s.object.uid for k in record.objects if (s := world.sources.get(k)) is not None and s.object is not None}
+    kept = [run for run in present.get("completedRuns") or () if run.get("uid") in uids]
+    merged = {(run["uid"], run["target"]): None for run in kept} | alive
+    return [{"uid": uid, "target": target} for uid, target in list(merged)[-MAX_COMPLETED_RUNS:]]
+
+
+Conditions = list[tuple[str, str, str, str]]  # type, status, reason, message
+
+
+def _conditions(record: PlacementRecord, folds: Mapping[str, Fold], lost: list[str]) -> tuple[Conditions, str]:
+    """Conditions, and the first reason why not everything is in sync ("" when it is)."""
+    if record.error is not None:
+        reason, message = record.error
+        if record.compiled is None:
+            return [
+                ("Scheduled", "False", reason, message),
+                ("Synced", "False", reason, message),
+                ("Ready", "False", reason, message),
+            ], reason
+    selection = record.selection
+    missing = ", ".join(selection.missing) if selection is not None else ""
+    found: Conditions = []
+    first = ""
+    if missing:
+        first = Reason.TARGET_NOT_FOUND
+        found.append(("Scheduled", "False", first, f"no SyncTarget {missing}"))
+    elif not folds:
+        first = Reason.NO_TARGETS
+        found.append(("Scheduled", "False", first, "no target fits; " + hint(Reason.NO_TARGETS)))
+    else:
+        found.append(("Scheduled", "True", "Scheduled", f"{len(folds)} targets: {', '.join(folds)}"))
+    errors = [(name, error) for name, entry in folds.items() for error in entry.errors]
+    behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
+    if behind or not folds:
+        reason, message = _first(errors) or (
+            "Progressing",
+            f"not everything is applied on {', '.join(behind)}" if behind else "no targets",
+        )
+        found.append(("Synced", "False", reason, message))
+        first = first or (reason if reason != "Progressing" else "")
+    else:
+        found.append(("Synced", "True", "Synced", "everything is applied"))
+    unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
+    if unready or not folds:
+        reason, message = _first(errors) or (
+            "Progressing",
+            f"not everything is ready on {', '.join(unready)}" if unready else "no targets",
+        )
+        found.append(("Ready", "False", reason, message))
+    else:
+        found.append(("Ready", "True", "Ready", "everything is ready"))
+    first = first or (errors[0][1]["reason"] if errors else "")
+    if lost:
+        first = first or Reason.CLAIMED_BY_PLACEMENT
+        found.append(
+            (
+                "Conflict",
+                "True",
+                Reason.CLAIMED_BY_PLACEMENT,
+                f"another placement comes first for {', '.join(lost[:5])}",
+            )
+        )
+    if record.compiled is not None and record.compiled.suspend:
+        found.append(("Suspended", "True", Reason.SUSPENDED, "nothing is written while spec.suspend is true"))
+    if record.error is not None:
+        first = record.error[0]
+        found.append(("Invalid", "True", first, f"{record.error[1]}; the last valid version is in force"))
+    return found, first
+
+
+def _first(errors: list[tuple[str, dict[str, str]]]) -> tuple[str, str] | None:
+    if not errors:
+        return None
+    target, error = errors[0]
+    where = f"{error['object']} on {target}" if error["object"] else target
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return error["reason"], f"{where}: {error['message']}{more}"
+
+
+def _timed(
+    conditions: Conditions, present: Iterable[Mapping[str, Any]], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """As API conditions; the transition time moves only when the status does."""
+    before = {str(c.get("type")): c for c in present}
+    result = []
+    for kind, status, reason, message in conditions:
+        old = before.get(kind)
+        since = (
+            old["lastTransitionTime"]
+            if old is not None and old.get("status") == status and old.get("lastTransitionTime")
+            else now
+        )
+        result.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": str(reason),
+                "message": message[:1024],
+                "lastTransitionTime": since,
+                "observedGeneration": generation,
+            }
+        )
+    return result
+
+
+class PlacementStatusWriter:
+    """Writes placement statuses, coalesced, only what differs."""
+
+    def __init__(self, world: World, upstream: ClusterClient, *, mono: Callable[[], float] = time.monotonic) -> None:
+        self._world = world
+        self._upstream = upstream
+        self._mono = mono
+        self._window = WINDOW_SECONDS
+        self.queue: KeyedQueue[str] = KeyedQueue(lane_limit=8)
+        self._written: dict[str, tuple[float, dict[str, Any]]] = {}  # {uid: (when, status that we wrote last)}
+
+    def changed(self, uid: str) -> None:
+        """Something that the placement's status is made of may differ."""
+        last = self._written.get(uid)
+        self.queue.add(uid, at=0.0 if last is None else last[0] + self._window)
+
+    async def run(self, uid: str) -> None:
+        """One pass over one placement. Never raises."""
+        record = self._world.placements.get(uid)
+        if record is None:
+            self._written.pop(uid, None)
+            return
+        started = self._mono()
+        last = self._written.get(uid)
+        present = last[1] if last is not None else record.manifest.field("status") or {}
+        try:
+            status = fold(self._world, record, present, rfc3339(self._world.wall()))
+            self._window = max(WINDOW_SECONDS, SHARE_OF_TIME * (self._mono() - started))
+            self._written[uid] = (started, present)
+            diff = merge_diff(present, status)
+            if not diff:
+                return
+            info = PLACEMENTS if record.manifest.kind == "Placement" else CLUSTER_PLACEMENTS
+            body = orjson.dumps({"metadata": {"uid": uid}, "status": diff})
+            namespace, name = record.manifest.namespace, record.manifest.name
+            await self._upstream.patch(
+                info, namespace, name, body, MERGE_PATCH, subresource="status", manager=STATUS_MANAGER
+            )
+            self._written[uid] = (started, status)
+            self.queue.forget(uid)
+        except (NotFound, Conflict, NotLeadingError):
+            self._written.pop(uid, None)
+        except ApiError as error:
+            self.queue.retry(uid, self._mono(), self._world.rng, floor_seconds=error.retry_after_seconds)
+        except Exception:
+            log.exception("placement status failed", placement=record.path)
+            self.queue.retry(uid, self._mono(), self._world.rng, floor_seconds=5.0)

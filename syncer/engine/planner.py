@@ -1,0 +1,127 @@
+"""Which targets one source object goes to, and by which placement. Pure over the engine's records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from syncer.api.keys import GroupKind, GroupResource
+from syncer.api.names import Reason
+from syncer.engine.state import Assignment, PlacementRecord, Plan, Refusal, Source
+from syncer.placement.division import divide
+from syncer.placement.targets import TargetState
+from syncer.transform.skip import skip_reason
+from syncer.transform.split import Split, totals
+
+JOB = GroupKind("batch", "Job")
+POD = GroupKind("", "Pod")
+RUNS_ONCE = {JOB, POD}
+
+# Order inside one priority: what others use comes first when applied, and last when deleted.
+_EARLY = {
+    "Namespace": 0,
+    "CustomResourceDefinition": 0,
+    "ServiceAccount": 1,
+    "Secret": 1,
+    "ConfigMap": 1,
+    "PersistentVolume": 1,
+}
+_EARLY |= {"PersistentVolumeClaim": 2, "Role": 2, "RoleBinding": 2, "NetworkPolicy": 2, "Service": 3}
+_LATE = 5
+RANKS = 10
+
+
+def rank(kind: str, *, deleting: bool = False) -> int:
+    """Place in the order of work: configuration before workloads; the other way round when deleting."""
+    place = _EARLY.get(kind, _LATE)
+    return RANKS - place if deleting else place
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the planner needs to know beside the source."""
+
+    records: Mapping[str, PlacementRecord]  # by uid
+    targets: Mapping[str, TargetState]  # by name
+    accepts: Callable[[str, GroupResource], bool]  # target name, resource
+
+
+def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> Plan:
+    """Where the source goes.
+
+    Args:
+        matching: records of the placements that select the source, in any order.
+    """
+    matched = tuple(sorted(record.manifest.uid for record in matching))
+    if source.object is None or not matching:
+        return Plan(matched=matched)
+    skip = skip_reason(source.object, source.info.group_kind)
+    if skip is not None:
+        return Plan(matched=matched, skip=skip)
+    claims: dict[str, list[PlacementRecord]] = {}
+    for record in matching:
+        if record.selection is not None:
+            for target in record.selection.selected:
+                claims.setdefault(target, []).append(record)
+    assignments: dict[str, Assignment] = {}
+    refusals: dict[str, Refusal] = {}
+    outranked: list[tuple[str, str, str]] = []
+    for target in sorted(claims):
+        best = min(claims[target], key=_precedence)
+        uid = best.manifest.uid
+        outranked += [(other.manifest.uid, target, uid) for other in claims[target] if other is not best]
+        refusal = _refuse(source, uid, fleet, target)
+        if refusal is not None:
+            refusals[target] = refusal
+        else:
+            assignments[target] = Assignment(uid)
+    return Plan(_divide(source, assignments, fleet), refusals, tuple(outranked), matched)
+
+
+def _precedence(record: PlacementRecord) -> tuple[int, str, str]:
+    assert record.compiled is not None  # only compiled placements are in the index
+    return record.compiled.precedence
+
+
+def _refuse(source: Source, uid: str, fleet: Fleet, target: str) -> Refusal | None:
+    """Why this target does not take this object, although the placement selects it."""
+    group_resource = source.info.group_resource
+    if not fleet.accepts(target, group_resource):
+        return Refusal(uid, Reason.RESOURCE_DENIED, f"{target} does not accept {group_resource} (spec.resources)")
+    holds = target in source.pairs and bool(source.pairs[target].memory.uid)
+    if not holds and fleet.targets[target].unschedulable:
+        message = f"{target} is cordoned: what it has stays and is kept in step, new objects wait"
+        return Refusal(uid, Reason.TARGET_UNSCHEDULABLE, message)
+    return None
+
+
+def _divide(source: Source, assignments: dict[str, Assignment], fleet: Fleet) -> dict[str, Assignment]:
+    """Give each target its share of the replicas where the placement divides them."""
+    dividing = {a.placement for a in assignments.values() if _divided(fleet.records[a.placement])}
+    whole = totals(source.object.manifest(), source.info.group_kind) if dividing and source.object is not None else None
+    if whole is None:
+        source.shares.clear()
+        return assignments
+    for uid in dividing:
+        record = fleet.records[uid]
+        assert record.compiled is not None
+        assert record.selection is not None
+        weights = {target: record.compiled.weight(target) for target in record.selection.selected}
+        before = source.shares.get(uid, {})
+        shares = {
+            field: divide(total, weights, before.get(field))
+            for field, total in whole._asdict().items()
+            if total is not None
+        }
+        source.shares[uid] = shares
+        for target, assignment in assignments.items():
+            if assignment.placement == uid:
+                split = Split(**{field: share.get(target, 0) for field, share in shares.items()})
+                assignments[target] = Assignment(uid, split)
+    for uid in source.shares.keys() - dividing:
+        del source.shares[uid]
+    return assignments
+
+
+def _divided(record: PlacementRecord) -> bool:
+    return record.compiled is not None and record.compiled.divided

@@ -1,0 +1,60 @@
+"""What the engine can see upstream right now. Decisions that remove things ask here first."""
+
+from __future__ import annotations
+
+from syncer.api.keys import GroupResource
+from syncer.errors import TransientError
+from syncer.kube.discovery import Discovery
+from syncer.kube.informer import Informer
+from syncer.kube.objects import ResourceInfo
+
+
+class Sight:
+    """The upstream informers, by resource, and which of them every decision needs.
+
+    Attributes:
+        discovery: what the upstream API server serves.
+        unsettled: why not every kind that placements name is watched yet; "" once it is.
+        infos: the watched kinds, by resource.
+        standing: those of our own kinds and of Namespaces; all must have been read completely.
+        informers: those of placed kinds.
+    """
+
+    def __init__(self, discovery: Discovery) -> None:
+        self.discovery = discovery
+        self.unsettled = "the kinds that placements name are being looked up"
+        self.infos: dict[GroupResource, ResourceInfo] = {}
+        self.standing: dict[GroupResource, Informer] = {}
+        self.informers: dict[GroupResource, Informer] = {}
+
+    def blind(self, resource: GroupResource | None) -> str:
+        """Why absence upstream cannot be trusted now; "" when it can (then a live check still follows).
+
+        Args:
+            resource: the kind of the source whose absence matters; None: only placements and targets matter.
+        """
+        if self.unsettled:
+            return self.unsettled
+        for name, informer in self.standing.items():
+            reason = _unsure(informer)
+            if reason:
+                return f"upstream {name}: {reason}"
+        if resource is None:
+            return ""
+        watched = self.informers.get(resource)
+        if watched is None:  # nothing places this kind any more; but a kind that is gone says nothing about its objects
+            try:
+                served = self.discovery.find_resource(resource) is not None
+            except TransientError as error:
+                return str(error)
+            return "" if served else f"upstream does not serve {resource}"
+        reason = _unsure(watched)
+        return f"upstream {resource}: {reason}" if reason else ""
+
+
+def _unsure(informer: Informer) -> str:
+    if not informer.synced:
+        return informer.error or "not read completely yet"
+    if informer.rewound:
+        return "the server went back to an older state (restored from a backup?)"
+    return informer.error or ""

@@ -1,0 +1,159 @@
+"""Writes merged statuses to source objects: the first change at once, more within a window together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from status.patch import CONTENT_TYPE, status_patch
+from syncer.api.keys import ObjectKey
+from syncer.api.names import STATUS_MANAGER, SYNCED_FINALIZER, Reason
+from syncer.engine.pair import State
+from syncer.engine.state import Source
+from syncer.engine.workqueue import KeyedQueue
+from syncer.engine.world import World
+from syncer.errors import NotLeadingError
+from syncer.kube.client import ClusterClient
+from syncer.kube.errors import ApiError, Conflict, Invalid, NotFound
+from syncer.kube.objects import KubeObject
+from syncer.metrics import Metrics
+
+WINDOW_SECONDS = 0.1
+MERGE_PATCH = "application/merge-patch+json"
+
+log = structlog.get_logger()
+
+
+class StatusWriter:
+    """One writer for two fields of a source object: its `.status`, and our finalizer where deletion waits."""
+
+    def __init__(
+        self,
+        world: World,
+        upstream: ClusterClient,
+        metrics: Metrics,
+        trouble: Callable[[Source, str, str], None],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._world = world
+        self._upstream = upstream
+        self._metrics = metrics
+        self._trouble = trouble  # source, reason, message
+        self._now = now
+        self._mono = mono
+        self.queue: KeyedQueue[ObjectKey] = KeyedQueue(lane_limit=32)
+        self._written: dict[ObjectKey, float] = {}  # when, for the window; entries older than it are dropped
+
+    def changed(self, source: Source) -> None:
+        """Something that the source's status or finalizer depends on may differ."""
+        now = self._mono()
+        last = self._written.get(source.key)
+        self.queue.add(source.key, at=0.0 if last is None else last + WINDOW_SECONDS)
+        if len(self._written) > 1024:
+            self._written = {key: at for key, at in self._written.items() if at > now - WINDOW_SECONDS}
+
+    async def run(self, key: ObjectKey) -> None:
+        """One pass over one source. Never raises."""
+        source = self._world.sources.get(key)
+        if source is None or source.object is None:
+            return
+        try:
+            await self._finalizer(source)
+            if source.object is not None:
+                await self._status(source, source.object)
+            self.queue.forget(key)
+        except (NotFound, NotLeadingError):
+            self.queue.forget(key)  # gone, or not ours to write: an event or the next leader comes back to it
+        except Conflict:
+            source.status_live = None
+            self._retry(key, 0.05)
+        except Invalid as error:
+            log.warning("merged status refused", key=str(key), error=error.message)
+            self._trouble(source, Reason.INVALID_STATUS, error.message)
+        except ApiError as error:
+            self._retry(key, error.retry_after_seconds)
+        except Exception:
+            log.exception("status pass failed", key=str(key))
+            self._retry(key, 5.0)
+
+    def _retry(self, key: ObjectKey, floor_seconds: float | None) -> None:
+        self.queue.retry(key, self._mono(), self._world.rng, floor_seconds=floor_seconds)
+
+    async def _status(self, source: Source, item: KubeObject) -> None:
+        """Write the merged status if it differs from the newest that we know."""
+        if source.aggregator is None or (item.terminating and not source.plan.assignments):
+            return
+        manifest = (source.status_live or item).manifest()
+        if source.aggregator.foreign_writer(manifest):
+            self._trouble(source, Reason.UPSTREAM_CONTROLLER_ACTIVE, "somebody else upstream writes this status")
+            return
+        status = source.aggregator.status(manifest, now=self._now())
+        if status is None:
+            return
+        self._written[source.key] = self._mono()
+        body = status_patch(manifest, status)
+        answer = await self._upstream.patch(
+            source.info, item.namespace, item.name, body, CONTENT_TYPE, subresource="status", manager=STATUS_MANAGER
+        )
+        source.aggregator.wrote(status, answer.manifest())
+        source.status_live = answer
+        seen = source.status_seen
+        source.status_seen = 0.0
+        if seen:
+            self._metrics.status_latency_seconds.observe(self._mono() - seen)
+
+    async def _finalizer(self, source: Source) -> None:
+        """Hold a source that waits for its targets, and let it go once every one of them is clean."""
+        item = source.object
+        assert item is not None
+        has = SYNCED_FINALIZER in item.finalizers
+        wanted = not item.terminating and any(
+            (record := self._world.placements.get(a.placement)) is not None
+            and record.compiled is not None
+            and record.compiled.deletion.wait
+            for a in source.plan.assignments.values()
+        )
+        if wanted and not has:
+            await self._write_finalizers(source, item, (*item.finalizers, SYNCED_FINALIZER))
+        elif has and not wanted and self._clean(source, item):
+            await self._write_finalizers(source, item, tuple(f for f in item.finalizers if f != SYNCED_FINALIZER))
+
+    def _clean(self, source: Source, item: KubeObject) -> bool:
+        """Nothing of the source is left anywhere, as far as every target can tell."""
+        if not item.terminating:
+            return True  # nobody asks to wait any more
+        if any(pair.outcome.state is not State.GONE for pair in source.pairs.values()):
+            return False
+        for target in self._world.targets.values():
+            informer = target.watch(source.key.group_resource)
+            if informer is not None and not informer.synced:
+                return False
+        return True
+
+    async def _write_finalizers(self, source: Source, item: KubeObject, finalizers: tuple[str, ...]) -> None:
+        metadata = {"uid": item.uid, "resourceVersion": item.resource_version, "finalizers": list(finalizers)}
+        body = orjson.dumps({"metadata": metadata})
+        source.object = await self._upstream.patch(
+            source.info, item.namespace, item.name, body, MERGE_PATCH, manager="syncline"
+        )
+
+
+def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The RFC 7396 patch that turns one map into the other; keys that went become null, lists are whole."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            inner = merge_diff(old, value)
+            if inner:
+                patch[key] = inner
+        elif old != value or key not in before:
+            patch[key] = value
+    return patch

@@ -1,0 +1,140 @@
+"""Tells people: Events on the source and its placement, metrics, and warnings about what a workload lacks."""
+
+from __future__ import annotations
+
+from syncer import events as ev
+from syncer.api.hints import hint
+from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.api.names import Reason
+from syncer.engine.pair import Outcome, State
+from syncer.engine.placementstatus import worth_telling
+from syncer.engine.state import Pair, PlacementRecord, Source
+from syncer.engine.world import World
+from syncer.kube.informer import InformerEvent
+from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.metrics import Metrics
+from syncer.transform.references import references
+
+_NORMAL = {Reason.DRIFT_REPAIRED}
+_RESOURCES = {
+    "Secret": GroupResource("", "secrets"),
+    "ConfigMap": GroupResource("", "configmaps"),
+    "ServiceAccount": GroupResource("", "serviceaccounts"),
+    "PersistentVolumeClaim": GroupResource("", "persistentvolumeclaims"),
+}
+
+
+class Telling:
+    """Where outcomes become visible. Nothing here decides anything."""
+
+    def __init__(self, world: World, metrics: Metrics, events: ev.EventRecorder) -> None:
+        self._world = world
+        self._metrics = metrics
+        self._events = events
+
+    def outcome(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
+        """A pair came to a new outcome."""
+        runtime = self._world.targets.get(target)
+        if runtime is not None:
+            self._metrics.synced_objects.labels(target).set(runtime.synced)
+        if outcome.state is State.SYNCED:
+            outcome = self._with_missing(source, target, outcome)
+        told = None
+        if outcome.reason in _NORMAL or worth_telling(outcome):
+            text = f"{target}: {outcome.message}" if outcome.message else target
+            warning = outcome.reason not in _NORMAL
+            text = f"{text}. {hint(outcome.reason)}".strip() if warning else text
+            told = ev.Outcome(outcome.reason, text, warning=warning)
+        self._tell(source, target, told)
+
+    def _with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
+        """A workload that refers to something that is not placed to the same target is in sync, but will not run."""
+        missing = self.missing(source, target)
+        if not missing:
+            return outcome
+        key = SyncKey(source.key, target)
+        for found in missing:
+            self._world.wanting.setdefault(found[0], set()).add(key)
+        text = ", ".join(text for _, text in missing)
+        return Outcome(State.SYNCED, Reason.MISSING_REFERENCE, f"{Reason.MISSING_REFERENCE}: {text}")
+
+    def missing(self, source: Source, target: str) -> list[tuple[ObjectKey, str]]:
+        """References of a workload to objects that are not placed to the same target."""
+        if source.object is None:
+            return []
+        found: list[tuple[ObjectKey, str]] = []
+        for reference in references(source.object.manifest(), source.info.group_kind):
+            if reference.optional:
+                continue
+            resource = _RESOURCES[reference.kind]
+            key = ObjectKey(self._world.workspace, resource, reference.namespace, reference.name)
+            other = self._world.sources.get(key)
+            if other is None or target not in other.plan.assignments:
+                found.append((key, str(reference)))
+        return found
+
+    def source_trouble(self, source: Source, reason: str, message: str) -> None:
+        """Something about the source as a whole, on no single target."""
+        self._tell(source, "", ev.Outcome(reason, f"{message}. {hint(reason)}"))
+
+    def status_refused(self, source: Source, target: str, message: str) -> None:
+        """A target reported a status that cannot be true."""
+        self._metrics.sync_error(target, Reason.INVALID_STATUS)
+        self._tell(source, f"{target}/status", ev.Outcome(Reason.INVALID_STATUS, f"{target}: {message}"))
+
+    def pods(self, source: Source, target: str, reason: str, message: str) -> None:
+        """Why the Pods of a workload wait on a target; "" when they no longer do."""
+        told = ev.Outcome(reason, f"{target}: {message}") if reason else None
+        self._tell(source, f"{target}/pods", told)
+
+    def autoscaler(self, info: ResourceInfo, event: InformerEvent) -> None:
+        """Keep in mind whose replicas an upstream HorizontalPodAutoscaler sets, and warn where it is not placed."""
+        item = event.object
+        assert item is not None
+        reference = item.field("spec", "scaleTargetRef") or {}
+        scaled = (item.namespace, str(reference.get("kind")), str(reference.get("name")))
+        key = self._world.key(info.group_resource, item)
+        for old in [s for s, k in self._world.scaled.items() if k == key and (s != scaled or event.type == "DELETED")]:
+            del self._world.scaled[old]
+        if event.type == "DELETED":
+            return
+        self._world.scaled[scaled] = key
+        for source in list(self._world.sources.values()):
+            if (source.key.namespace, source.info.kind, source.key.name) == scaled:
+                self._world.touch(source)
+                self.check_autoscaler(source)
+
+    def check_autoscaler(self, source: Source) -> None:
+        """`HPANotPlaced`: the autoscaler that should scale the object does not run where the object does."""
+        key = self._world.scaled.get((source.key.namespace, source.info.kind, source.key.name))
+        if key is None:
+            return
+        scaler = self._world.sources.get(key)
+        placed = scaler.plan.assignments.keys() if scaler is not None else set()
+        lacking = sorted(source.plan.assignments.keys() - placed)
+        told = None
+        if lacking:
+            message = f"HorizontalPodAutoscaler {key.name} is not placed to {', '.join(lacking)}"
+            told = ev.Outcome(Reason.HPA_NOT_PLACED, f"{message}. {hint(Reason.HPA_NOT_PLACED)}")
+        self._tell(source, "hpa", told)
+
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        self._events.forget(uid)
+
+    def _tell(self, source: Source, slot: str, told: ev.Outcome | None) -> None:
+        if source.object is not None:
+            self._events.outcome(_regarding(source.object), slot, told)
+        record = self._placement(source, slot.partition("/")[0])
+        if record is not None:
+            about = told._replace(message=f"{source.reference}: {told.message}") if told is not None else None
+            self._events.outcome(_regarding(record.manifest), f"{source.reference}/{slot}", about)
+
+    def _placement(self, source: Source, target: str) -> PlacementRecord | None:
+        assignment = source.plan.assignments.get(target) or source.plan.refusals.get(target)
+        uid = assignment.placement if assignment is not None else next(iter(source.plan.matched), "")
+        return self._world.placements.get(uid)
+
+
+def _regarding(item: KubeObject) -> ev.Regarding:
+    return ev.Regarding(item.api_version, item.kind, item.namespace, item.name, item.uid)

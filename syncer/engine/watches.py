@@ -1,0 +1,252 @@
+"""Which informers run: one per placed kind upstream, one per placed kind and target downstream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+import structlog
+
+from syncer.api.keys import GroupKind, GroupResource
+from syncer.api.names import GROUP, MANAGED_BY_LABEL
+from syncer.engine.namespaces import NAMESPACES
+from syncer.engine.sight import Sight
+from syncer.engine.state import PlacementRecord
+from syncer.engine.targets import TargetRuntime, Watch, find_resource
+from syncer.engine.world import AUDIT_SECONDS, World
+from syncer.errors import SyncError, TransientError
+from syncer.kube.client import ClusterClient
+from syncer.kube.informer import Informer, InformerEvent
+from syncer.kube.objects import ResourceInfo
+from syncer.placement.compiled import ANY
+
+SCALED = {GroupKind("apps", "Deployment"), GroupKind("apps", "StatefulSet"), GroupKind("apps", "ReplicaSet")}
+AUTOSCALERS = GroupKind("autoscaling", "HorizontalPodAutoscaler")
+WATCHED = frozenset({"list", "watch"})
+UNRESOLVED_RETRY_SECONDS = 2.0
+REFRESH_SECONDS = 30.0
+DEBOUNCE_SECONDS = 0.02  # many placements that arrive together are looked at once
+_METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+
+log = structlog.get_logger()
+
+SourceHandler = Callable[[ResourceInfo, InformerEvent], None]
+TargetHandler = Callable[[str, ResourceInfo, InformerEvent], None]
+
+
+class Watches:
+    """Keeps the running informers equal to what placements and leftovers need.
+
+    Args:
+        on_source: takes events of upstream objects.
+        on_target: takes events of synced objects, with the target's name.
+    """
+
+    def __init__(
+        self, world: World, sight: Sight, upstream: ClusterClient, on_source: SourceHandler, on_target: TargetHandler
+    ) -> None:
+        self._world = world
+        self._sight = sight
+        self._upstream = upstream
+        self._on_source = on_source
+        self._on_target = on_target
+        self._tasks: dict[GroupResource, asyncio.Task[None]] = {}
+        self._leftovers: dict[str, set[GroupResource]] = {}  # by target: kinds of which something of ours was found
+        self._unsure = ""  # why a kind that a placement names could not be looked up
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def changed(self) -> None:
+        """Placements, targets or served kinds may differ: look again soon."""
+        self._sight.unsettled = "the kinds that placements name are being looked up"
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                delay = REFRESH_SECONDS if not self._sight.unsettled else UNRESOLVED_RETRY_SECONDS
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._changed.wait()
+                except TimeoutError:
+                    await self._refresh()
+                await asyncio.sleep(DEBOUNCE_SECONDS)
+                self._changed.clear()
+                await self._reconcile()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    async def _refresh(self) -> None:
+        """Ask every cluster what it serves; who does not answer keeps what it said before."""
+        clusters = [self._sight.discovery]
+        clusters += [t.link.discovery for t in self._world.targets.values() if t.link is not None and t.reachable]
+        results = await asyncio.gather(*(discovery.refresh() for discovery in clusters), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, SyncError):
+                raise result
+
+    async def _reconcile(self) -> None:
+        wanted, unserved = self._wanted_upstream()
+        if unserved:
+            await self._refresh_quietly()
+            wanted, unserved = self._wanted_upstream()
+        if not self._unsure:
+            for resource in self._tasks.keys() - wanted.keys():
+                self._stop_upstream(resource)
+        for resource, info in wanted.items():
+            if resource not in self._tasks:
+                self._start_upstream(info)
+        self._tell_unserved(unserved)
+        if not self._changed.is_set():
+            self._sight.unsettled = self._unsure
+        for target in list(self._world.targets.values()):
+            self._reconcile_target(target, wanted)
+
+    async def _refresh_quietly(self) -> None:
+        try:
+            await self._sight.discovery.refresh()
+        except SyncError as error:
+            log.warning("upstream discovery failed", error=str(error))
+
+    # Upstream
+
+    def _wanted_upstream(self) -> tuple[dict[GroupResource, ResourceInfo], dict[GroupKind, list[PlacementRecord]]]:
+        """Kinds that placements name, as the upstream serves them; and those that it does not serve."""
+        wanted: dict[GroupResource, ResourceInfo] = {}
+        unserved: dict[GroupKind, list[PlacementRecord]] = {}
+        self._unsure = ""
+        for record in self._world.placements.values():
+            if record.compiled is None:
+                continue
+            for kind in record.compiled.kinds():
+                if ANY in kind:
+                    found = self._matching_kinds(record, kind)
+                else:
+                    try:
+                        info = self._sight.discovery.find(kind.group, kind.kind)
+                    except TransientError as error:
+                        self._unsure = str(error)
+                        continue
+                    found = [info] if info is not None else []
+                    if info is None:
+                        unserved.setdefault(kind, []).append(record)
+                wanted.update((info.group_resource, info) for info in found)
+        if any(info.group_kind in SCALED for info in wanted.values()):
+            scaler = self._find(AUTOSCALERS)
+            if scaler is not None:
+                wanted[scaler.group_resource] = scaler
+        return wanted, unserved
+
+    def _find(self, kind: GroupKind) -> ResourceInfo | None:
+        try:
+            return self._sight.discovery.find(kind.group, kind.kind)
+        except TransientError:
+            return None
+
+    def _matching_kinds(self, record: PlacementRecord, kind: GroupKind) -> list[ResourceInfo]:
+        """What `*` stands for: every kind that can be watched and that a target accepts."""
+        assert record.compiled is not None
+        return [
+            info
+            for info in self._sight.discovery.resources()
+            if info.verbs >= WATCHED
+            and info.group != GROUP
+            and (info.namespaced or record.compiled.kind == "ClusterPlacement")
+            and kind.group in (ANY, info.group)
+            and kind.kind in (ANY, info.kind)
+            and any(target.policy.accepts(info.group_resource) for target in self._world.targets.values())
+        ]
+
+    def _start_upstream(self, info: ResourceInfo) -> None:
+        informer = Informer(
+            self._upstream,
+            info,
+            on_event=lambda event: self._on_source(info, event),
+            manager=None,
+            audit_seconds=AUDIT_SECONDS,
+            rng=self._world.rng,
+        )
+        resource = info.group_resource
+        self._sight.infos[resource] = info
+        self._sight.informers[resource] = informer
+        self._tasks[resource] = asyncio.create_task(informer.run(), name=f"informer upstream {resource}")
+
+    def _stop_upstream(self, resource: GroupResource) -> None:
+        self._tasks.pop(resource).cancel()
+        del self._sight.informers[resource], self._sight.infos[resource]
+
+    def _tell_unserved(self, unserved: dict[GroupKind, list[PlacementRecord]]) -> None:
+        names: dict[str, list[str]] = {}
+        for kind, records in unserved.items():
+            for record in records:
+                names.setdefault(record.manifest.uid, []).append(str(kind))
+        for uid, record in self._world.placements.items():
+            now = tuple(sorted(names.get(uid, ())))
+            if now != record.unserved:
+                record.unserved = now
+                self._world.placement_changed(uid)
+
+    # Targets
+
+    def _reconcile_target(self, target: TargetRuntime, wanted: dict[GroupResource, ResourceInfo]) -> None:
+        link = target.link
+        if link is None:
+            return
+        needed = {NAMESPACES.group_resource, *self._leftovers.get(target.name, ())}
+        for record in self._world.placements.values():
+            if record.selection is None or target.name not in record.selection.selected or record.compiled is None:
+                continue
+            rules = record.compiled.rules
+            needed |= {r for r, info in wanted.items() if any(rule.matches_kind(info.group_kind) for rule in rules)}
+        needed |= {source.key.group_resource for source, _ in self._world.pairs_on(target.name)}
+        for resource in link.watches.keys() - needed:
+            link.watches.pop(resource).task.cancel()
+        for resource in needed - link.watches.keys():
+            info = find_resource(link.discovery, resource)
+            if info is not None:
+                link.watches[resource] = self._start_target(target, info)
+
+    def _start_target(self, target: TargetRuntime, info: ResourceInfo) -> Watch:
+        assert target.link is not None
+        name = target.name
+        informer = Informer(
+            target.link.client,
+            info,
+            on_event=lambda event: self._on_target(name, info, event),
+            label_selector=f"{MANAGED_BY_LABEL}={self._world.hub_id}",
+            audit_seconds=AUDIT_SECONDS,
+            rng=self._world.rng,
+        )
+        return Watch(informer, asyncio.create_task(informer.run(), name=f"informer {name} {info.group_resource}"))
+
+    async def find_leftovers(self, target: TargetRuntime) -> None:
+        """Look once for synced objects of kinds that no placement names any more, so that they too are taken care of.
+
+        Raises:
+            ApiError: the target could not be asked; call again later.
+        """
+        link = target.link
+        if link is None:
+            return
+        found: set[GroupResource] = set()
+        params = {"labelSelector": f"{MANAGED_BY_LABEL}={self._world.hub_id}", "limit": "1"}
+        for info in link.discovery.resources():
+            watched = info.group_resource in link.watches or not info.verbs >= WATCHED
+            if watched or not target.policy.accepts(info.group_resource):
+                continue
+            answer = await link.client.request("GET", info.path(), params=params, headers=_METADATA_LIST)
+            if orjson.loads(answer.body).get("items"):
+                found.add(info.group_resource)
+        if found:
+            self._leftovers[target.name] = found
+            self._changed.set()
+
+    def stop_target(self, target: TargetRuntime) -> None:
+        """The connection is gone or replaced."""
+        if target.link is not None:
+            for watch in target.link.watches.values():
+                watch.task.cancel()
+            target.link.watches.clear()

@@ -1,0 +1,114 @@
+"""The engine's whole knowledge in one place, with the questions that several parts ask of it. No I/O.
+
+Writers: `catalog` (sources, plans, placements), `targets` (targets), `passes` (pairs). Everybody else reads.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.engine.budget import DeletionBudget
+from syncer.engine.pair import State
+from syncer.engine.state import Pair, PlacementRecord, Source
+from syncer.engine.workqueue import CATCH_UP, DRIFT, USER_CHANGE, KeyedQueue
+from syncer.kube.objects import KubeObject
+from syncer.placement.index import PlacementIndex
+
+if TYPE_CHECKING:
+    from syncer.engine.targets import TargetRuntime
+
+AUDIT_SECONDS = 300.0
+
+
+class World:
+    """Sources, placements and targets of one workspace, and the queue of pairs that may need work.
+
+    Attributes:
+        hub_id, workspace: UID of the upstream `kube-system` namespace, twice until there are several workspaces.
+        sources: by key; only objects that a placement selects, or that stand on a target with our mark.
+        placements: by uid.
+        targets: by name.
+        namespaces: upstream Namespace objects by name.
+        scaled: (namespace, kind, name) of objects whose replicas an upstream HPA sets, to the HPA's key.
+        wanting: {missing object: pairs that refer to it}, so that placing it later clears their warnings.
+        frozen: why nothing may be written anywhere; "" in ordinary times.
+        left_behind: our CRDs were installed anew: synced objects that nothing selects may come from before, and stay.
+        acknowledged: targets whose left-behind objects a person gave up.
+        finished: (source uid, target uid) of Jobs and Pods that reached their end: never created there again.
+    """
+
+    def __init__(
+        self,
+        hub_id: str,
+        workspace: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.hub_id = hub_id
+        self.workspace = workspace
+        self.clock = clock
+        self.wall = wall
+        self.rng = rng or random.Random()  # noqa: S311  # jitter and tokens against mistakes, not secrets
+        self.sources: dict[ObjectKey, Source] = {}
+        self.placements: dict[str, PlacementRecord] = {}
+        self.index = PlacementIndex()
+        self.targets: dict[str, TargetRuntime] = {}
+        self.namespaces: dict[str, KubeObject] = {}
+        self.scaled: dict[tuple[str, str, str], ObjectKey] = {}
+        self.wanting: dict[ObjectKey, set[SyncKey]] = {}
+        self.budget = DeletionBudget(self.rng)
+        self.queue: KeyedQueue[SyncKey] = KeyedQueue(lambda key: key.target, lane_limit=32)
+        self.frozen = ""
+        self.left_behind = False
+        self.acknowledged: set[str] = set()
+        self.finished: set[tuple[str, str]] = set()
+        self.wake: Callable[[], None] = lambda: None  # tells the dispatcher that something is due
+        self.object_changed: Callable[[Source], None] = lambda source: None  # status or outcome of a source may differ
+        self.placement_changed: Callable[[str], None] = lambda uid: None  # by uid
+        self.target_changed: Callable[[str], None] = lambda name: None  # frozen or not
+
+    def key(self, resource: GroupResource, item: KubeObject) -> ObjectKey:
+        """Key of a source; under mapping `Same` also of its synced objects."""
+        return ObjectKey(self.workspace, resource, item.namespace, item.name)
+
+    def pair(self, source: Source, target: str) -> Pair:
+        """The pair, made on first use."""
+        pair = source.pairs.get(target)
+        if pair is None:
+            pair = source.pairs[target] = Pair()
+            pair.since = self.wall()
+        return pair
+
+    def enqueue(self, key: SyncKey, priority: int = USER_CHANGE, *, at: float = 0.0, rank: int = 0) -> None:
+        """Ask for a pass over one pair."""
+        if key.target in self.targets:
+            self.queue.add(key, at=at, priority=priority, rank=rank)
+            self.wake()
+
+    def touch(self, source: Source, priority: int = USER_CHANGE, rank: int = 0) -> None:
+        """Ask for a pass over every pair of a source."""
+        for target in source.pairs.keys() | source.plan.assignments.keys() | source.plan.refusals.keys():
+            self.enqueue(SyncKey(source.key, target), priority, rank=rank)
+
+    def pairs_on(self, target: str) -> Iterator[tuple[Source, Pair]]:
+        """Every pair of a target."""
+        for source in self.sources.values():
+            pair = source.pairs.get(target)
+            if pair is not None:
+                yield source, pair
+
+    def forget_if_done(self, source: Source) -> None:
+        """Drop a source that is gone upstream and on every target, or that nothing selects and no target holds."""
+        if source.object is not None and (source.plan.matched or source.object.finalizers):
+            return
+        if all(pair.outcome.state is State.GONE for pair in source.pairs.values()) and not source.plan.assignments:
+            self.sources.pop(source.key, None)
+
+
+__all__ = ["AUDIT_SECONDS", "CATCH_UP", "DRIFT", "USER_CHANGE", "World"]
