@@ -65,7 +65,7 @@ class TargetSelector(ApiModel):
 
     names: Annotated[tuple[TargetName, ...], Field(max_length=MAX_ITEMS)] = ()
     label_selector: LabelSelector | None = None
-    all: bool = False
+    all: bool = Field(default=False, description="Every target, on purpose.")
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=MAX_ITEMS)] = ()
     spread: Annotated[tuple[SpreadConstraint, ...], Field(max_length=MAX_ITEMS), Later()] = ()
     max_targets: Annotated[int, Field(ge=1)] | None = Field(
@@ -166,7 +166,9 @@ class PlacementSpec(ApiModel):
     """What is placed, where, and how."""
 
     resources: Annotated[tuple[ObjectSelector, ...], Field(min_length=1, max_length=MAX_ITEMS)]
-    exclude: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS)] = ()
+    exclude: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS)] = Field(
+        default=(), description="What is left out; an object labelled syncline.io/skip=true always is."
+    )
     targets: TargetSelector
     replicas: Replicas = Replicas()
     transforms: Annotated[tuple[Transform, ...], Field(max_length=MAX_ITEMS)] = ()
@@ -174,15 +176,21 @@ class PlacementSpec(ApiModel):
     drift: DriftPolicy = DriftPolicy()
     deletion: DeletionPolicy = DeletionPolicy()
     rollout: Rollout = Rollout()
-    dependencies: Annotated[bool, Later()] = False
+    dependencies: Annotated[bool, Later()] = Field(
+        default=False, description="Follow what pod templates refer to; a missing reference is reported either way."
+    )
     status: StatusPolicy = StatusPolicy()
     namespace_labels: Globs = Field(
         default=(),
         description="Namespace labels copied to namespaces that we make; pod-security.kubernetes.io/* always are.",
     )
     suspend: bool = Field(default=False, description="Stop writing; statuses stay live.")
-    manifests: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_ITEMS), Later()] = ()
-    upsync: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS), Later()] = ()
+    manifests: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_ITEMS), Later()] = Field(
+        default=(), description="Objects that exist on the targets only."
+    )
+    upsync: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS), Later()] = Field(
+        default=(), description="Objects of the targets that are shown upstream."
+    )
 
     rules = (
         Rule(

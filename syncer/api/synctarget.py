@@ -29,7 +29,7 @@ class SecretRef(ApiModel):
     """One key of one Secret upstream. Without a name it is the Secret named like the SyncTarget."""
 
     namespace: NonEmpty = SYSTEM_NAMESPACE
-    name: NonEmpty | None = None
+    name: NonEmpty | None = Field(default=None, description="Unset means the name of the SyncTarget.")
     key: NonEmpty = "kubeconfig"
 
 
@@ -68,7 +68,9 @@ GroupResourceGlob = Annotated[
 class AcceptedResources(ApiModel):
     """Kinds the target takes, as group-resources "deployments.apps", "*.example.com"; allow adds, deny wins."""
 
-    preset: Literal["Workloads", "All", "None"] = "Workloads"
+    preset: Literal["Workloads", "All", "None"] = Field(
+        default="Workloads", description="Workloads: the built-in workload, config, networking and policy kinds."
+    )
     allow: Annotated[tuple[GroupResourceGlob, ...], Field(max_length=MAX_ITEMS)] = ()
     deny: Annotated[tuple[GroupResourceGlob, ...], Field(max_length=MAX_ITEMS)] = ()
 
@@ -85,7 +87,9 @@ class SyncTargetSpec(ApiModel):
     """How the target is reached and what it takes."""
 
     connection: Connection
-    namespace_mapping: Annotated[Literal["Same", "Hashed"], Later(("Hashed",))] = "Same"
+    namespace_mapping: Annotated[Literal["Same", "Hashed"], Later(("Hashed",))] = Field(
+        default="Same", description="Names of downstream namespaces."
+    )
     unschedulable: bool = Field(default=False, description="No new placements; what is there stays.")
     taints: Annotated[tuple[Taint, ...], Field(max_length=MAX_ITEMS)] = ()
     evict_after: Duration | None = Field(
