@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +19,7 @@ from syncer.cli.errors import CliError, printable
 from syncer.cli.hub import Hub, HubUnreachable, open_hub
 from syncer.cli.options import Access
 from syncer.cli.output import Output, emit, emit_data
+from syncer.cli.resolve import Served
 from syncer.errors import TransientError
 from syncer.hub.shapes import CLUSTER_SCOPED, Explanation, ObjectStatus, PodList, Problem, ProblemList
 from syncer.kube import errors
@@ -48,8 +49,8 @@ async def show_status(
         if wanted is None:
             ask = partial(_problems, hub, namespace, output is Output.WIDE)
         else:
-            path = await _path(upstream, "status", wanted, namespace)
-            ask = partial(_object, hub, path, ObjectStatus, render.status)
+            named = await _named(upstream, wanted, namespace)
+            ask = partial(_object, upstream, hub, "status", named, ObjectStatus, render.status)
         if watch:
             return await _watch(ask, output)
         return _show(await ask(), output)
@@ -59,41 +60,66 @@ async def show_explanation(argument: str, namespace: str | None, output: Output 
     """`syncline explain`."""
     wanted = resolve.split(argument)
     async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
-        path = await _path(upstream, "explain", wanted, namespace)
-        return _show(await _object(hub, path, Explanation, render.explanation), output)
+        named = await _named(upstream, wanted, namespace)
+        return _show(await _object(upstream, hub, "explain", named, Explanation, render.explanation), output)
 
 
 async def show_pods(argument: str, namespace: str | None, output: Output | None, access: Access) -> int:
     """`syncline pods`."""
     wanted = resolve.split(argument)
     async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
-        path = await _path(upstream, "pods", wanted, namespace)
+        named = await _named(upstream, wanted, namespace)
         draw = partial(render.pods, wide=output is Output.WIDE)
-        return _show(await _object(hub, path, PodList, draw), output)
+        return _show(await _object(upstream, hub, "pods", named, PodList, draw), output)
 
 
-async def _path(upstream: Upstream, what: str, wanted: tuple[str, str], namespace: str | None) -> str:
-    """The hub's path for an object as people write it."""
+class _Named(NamedTuple):
+    """An object upstream, as the command line names it."""
+
+    kind: Served
+    namespace: str  # "" for cluster-scoped objects
+    name: str
+
+    def hub_path(self, what: str) -> str:
+        """Where the hub tells of it."""
+        parts = (str(self.kind.id), self.namespace or CLUSTER_SCOPED, self.name)
+        return "/".join(["/api/v1", what, *(quote(part, safe="") for part in parts)])
+
+    def __str__(self) -> str:
+        return f"{self.kind.id}/{self.name}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+
+async def _named(upstream: Upstream, wanted: tuple[str, str], namespace: str | None) -> _Named:
     word, name = wanted
     kind = await resolve.resolve(upstream.client, word)
-    where = (namespace or upstream.namespace) if kind.namespaced else CLUSTER_SCOPED
-    return "/".join(["/api/v1", what, *(quote(part, safe="") for part in (str(kind.id), where, name))])
+    return _Named(kind, (namespace or upstream.namespace) if kind.namespaced else "", name)
+
+
+async def _object(
+    upstream: Upstream, hub: Hub, what: str, named: _Named, shape: type[Shape], draw: Callable[[Shape], str]
+) -> Answer:
+    """Ask the hub about one object.
+
+    Raises:
+        CliError: it does not exist, or nothing places it.
+    """
+    try:
+        found = await hub.get(named.hub_path(what), shape)
+    except errors.NotFound as error:
+        try:
+            await upstream.client.request("GET", named.kind.path(named.namespace, named.name))
+        except errors.NotFound:
+            raise CliError(f"upstream has no {named}", "Check the name; -n names another namespace.") from error
+        raise CliError(
+            f"{named} exists upstream, but the operator does not know it",
+            "Is its kind in spec.resources of a placement? syncline get placements lists them.",
+        ) from error
+    return Answer(found, draw(found))
 
 
 async def _problems(hub: Hub, namespace: str | None, wide: bool) -> Answer:
     found = await hub.get("/api/v1/problems", ProblemList, params={"namespace": namespace} if namespace else None)
     return Answer(found, render.problems(found, wide=wide), 1 if found.items else 0)
-
-
-async def _object(hub: Hub, path: str, shape: type[Shape], draw: Callable[[Shape], str]) -> Answer:
-    try:
-        found = await hub.get(path, shape)
-    except errors.NotFound as error:
-        kind, where, name = map(unquote, path.split("/")[-3:])
-        place = "" if where == CLUSTER_SCOPED else f" in namespace {where}"
-        cause = f"the upstream has no {kind}/{name}{place}"
-        raise CliError(cause, "Check the name; -n names another namespace.") from error
-    return Answer(found, draw(found))
 
 
 def _show(answer: Answer, output: Output | None) -> int:

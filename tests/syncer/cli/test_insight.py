@@ -80,7 +80,16 @@ def test_explain_and_pods_ask_about_the_object(cli: Cli, hub: FakeServer) -> Non
 def test_an_object_that_does_not_exist_is_named_with_its_namespace(cli: Cli, hub: FakeServer) -> None:
     result = cli("explain", "deploy/wbe")
     assert_two_lines(result, 1)
-    assert "no deployments.apps/wbe in namespace shop" in result.err
+    assert "upstream has no deployments.apps/wbe in namespace shop" in result.err
+
+
+def test_an_object_that_nothing_places_is_told_apart_from_one_that_does_not_exist(
+    cli: Cli, hub: FakeServer, upstream: FakeServer
+) -> None:
+    upstream.routes["/apis/apps/v1/namespaces/shop/deployments/web"] = {"kind": "Deployment"}
+    result = cli("status", "deploy/web")
+    assert_two_lines(result, 1)
+    assert "exists upstream, but the operator does not know it" in result.err
 
 
 def test_a_misspelled_kind_is_corrected(cli: Cli, hub: FakeServer) -> None:
