@@ -33,7 +33,6 @@ from syncer.metrics import Metrics
 
 LEASE_NAME: Final = "syncline-operator"
 COLLECTION: Final = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases"
-PATH: Final = f"{COLLECTION}/{LEASE_NAME}"
 RELEASE_TIMEOUT_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
@@ -219,10 +218,13 @@ class Lease:
         *,
         timing: LeaseTiming,
         identity: str | None = None,
+        name: str = LEASE_NAME,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._client = client
         self._metrics = metrics
+        self._name = name
+        self._path = f"{COLLECTION}/{name}"
         self._clock = clock or steady_clock
         self._timing = timing
         self._elector = Elector(identity or new_identity(), timing)
@@ -332,7 +334,7 @@ class Lease:
 
     async def _read(self, timeout_seconds: float) -> LeaseRecord | None:
         try:
-            answer = await self._client.request("GET", PATH, timeout_seconds=timeout_seconds)
+            answer = await self._client.request("GET", self._path, timeout_seconds=timeout_seconds)
         except NotFound:
             self.last_contact = self._clock()
             return None
@@ -340,9 +342,13 @@ class Lease:
         return decode_record(answer.body)
 
     async def _send(self, write: Write, timeout_seconds: float) -> LeaseRecord:
-        method, path = ("PUT", PATH) if write.expected else ("POST", COLLECTION)
+        method, path = ("PUT", self._path) if write.expected else ("POST", COLLECTION)
         answer = await self._client.request(
-            method, path, body=encode_record(write), content_type="application/json", timeout_seconds=timeout_seconds
+            method,
+            path,
+            body=encode_record(self._name, write),
+            content_type="application/json",
+            timeout_seconds=timeout_seconds,
         )
         self.last_contact = self._clock()
         return decode_record(answer.body)
@@ -367,6 +373,15 @@ class AlwaysLeading:
         await asyncio.Event().wait()
         raise AssertionError("never set")
 
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def release(self) -> None:
+        return
+
+    def step_down(self, reason: str) -> None:
+        """There is nobody to step down for."""
+
 
 def decode_record(body: bytes) -> LeaseRecord:
     """The record in a Lease object; fields that are missing count as never set."""
@@ -382,9 +397,9 @@ def decode_record(body: bytes) -> LeaseRecord:
     )
 
 
-def encode_record(write: Write) -> bytes:
+def encode_record(name: str, write: Write) -> bytes:
     """The Lease object to send; its resourceVersion makes the server refuse it if the record changed meanwhile."""
-    metadata = {"name": LEASE_NAME, "namespace": SYSTEM_NAMESPACE}
+    metadata = {"name": name, "namespace": SYSTEM_NAMESPACE}
     if write.expected:
         metadata["resourceVersion"] = write.expected
     record = write.record

@@ -23,6 +23,7 @@ CODES: Final = frozenset({"200", "201", "202", "304", "400", "401", "403", "404"
     {"413", "415", "422", "429", "500", "502", "503", "504", "error"}
 )
 OTHER: Final = "other"
+_METHODS: Final = {"post": "create", "put": "update"}  # requests that say no verb count as what their method does
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -90,11 +91,11 @@ class Metrics:
 
         Args:
             side: `upstream` or `downstream`.
-            verb: one of `VERBS`; anything else counts as `other`.
+            verb: one of `VERBS`, or an HTTP method; anything else counts as `other`.
             code: HTTP status, 0 when there was no answer.
             seconds: unused here; the shape is that of the client's `observe` callback.
         """
-        verb = verb if verb in VERBS else OTHER
+        verb = _METHODS.get(verb, verb if verb in VERBS else OTHER)
         text = "error" if code == 0 else str(code)
         self.api_requests_total.labels(side, verb, text if text in CODES else OTHER).inc()
         if verb in WRITE_VERBS:

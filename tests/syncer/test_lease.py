@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from syncer.errors import NotLeadingError
 from syncer.kube.errors import Conflict, NotFound, ServerError
-from syncer.lease import COLLECTION, PATH, AlwaysLeading, Elector, Lease, LeaseRecord, LeaseTiming, Write
+from syncer.lease import COLLECTION, LEASE_NAME, AlwaysLeading, Elector, Lease, LeaseRecord, LeaseTiming, Write
 from syncer.metrics import Metrics
 from syncer.watchdog import LoopWatchdog
 
@@ -210,7 +210,7 @@ class FakeClient:
             if self.server.record is None:
                 raise NotFound(404, "NotFound", "no lease")
             return self._answer(self.server.record)
-        assert path == (COLLECTION if method == "POST" else PATH)
+        assert path == (COLLECTION if method == "POST" else f"{COLLECTION}/{LEASE_NAME}")
         assert body is not None
         manifest = json.loads(body)
         spec = manifest["spec"]

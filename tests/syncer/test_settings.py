@@ -26,7 +26,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "hub_bind": ("[::1]:65535", Bind("::1", 65535)),
     "hub_url": ("https://hub.example:8443", "https://hub.example:8443"),
     "webhooks": ("off", "off"),
-    "webhook_bind": (":9443", Bind("0.0.0.0", 9443)),  # noqa: S104
+    "webhook_bind": (":9443", Bind("0.0.0.0", 9443)),
     "webhook_url": ("https://hook.example/x", "https://hook.example/x"),
     "leader_elect": ("false", False),
     "lease_seconds": ("14", 14.0),
