@@ -97,7 +97,7 @@ async def _list(client: ClusterClient, resource: Served, params: Mapping[str, st
         page = {"limit": _PAGE, **params} | ({"continue": token} if token else {})
         answer = await client.request("GET", resource.path(), params=page, headers={"Accept": _METADATA})
         listed = json.loads(answer.body)
-        items += listed["items"]
+        items += listed.get("items") or ()
         token = listed["metadata"].get("continue", "")
         if not token:
             return items
