@@ -15,10 +15,10 @@ from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError
+from syncer.hub.auth import Access, User, review_body
 from syncer.webhooks.access import (
     AccessReviewer,
     Question,
-    User,
     placement_questions,
     sync_target_questions,
 )
@@ -64,27 +64,13 @@ class SubjectAccessReviews:
     def __init__(self, client: RawClient) -> None:
         self._client = client
 
-    async def allowed(self, user: User, question: Question) -> bool:
-        """One review; every failure to ask is raised."""
-        attributes = {
-            "verb": question.verb,
-            "group": question.group,
-            "resource": question.resource,
-            "namespace": question.namespace,
-            "name": question.name,
-        }
-        spec = {
-            "user": user.name,
-            "uid": user.uid,
-            "groups": user.groups,
-            "extra": dict(user.extra),
-            "resourceAttributes": attributes,
-        }
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    async def allowed(self, user: User, access: Access) -> bool:
+        """One review, never from a cache; every failure to ask is raised."""
         response = await self._client.request(
-            "POST", _REVIEWS, body=orjson.dumps(review), content_type="application/json"
+            "POST", _REVIEWS, body=review_body(user, access), content_type="application/json"
         )
-        return bool(orjson.loads(response.body)["status"]["allowed"])
+        status = orjson.loads(response.body).get("status") or {}
+        return status.get("allowed") is True and status.get("denied") is not True
 
 
 class AdmissionHandlers:
@@ -132,7 +118,7 @@ class AdmissionHandlers:
         questions = list(
             sync_target_questions(model) if isinstance(model, SyncTarget) else placement_questions(model, context)
         )
-        answers = await asyncio.gather(*(self._review.allowed(user, question) for question in questions))
+        answers = await asyncio.gather(*(self._review.allowed(user, question.access) for question in questions))
         return list(_denied(user, (question for question, yes in zip(questions, answers, strict=True) if not yes)))
 
     def mutate(self, *, body: Mapping[str, Any], patch: kopf.Patch, operation: str = "", **_: Any) -> None:
@@ -166,19 +152,14 @@ def plain(value: Any) -> Any:
 
 def user_of(userinfo: Mapping[str, Any]) -> User:
     """The user of an AdmissionReview."""
-    extra = userinfo.get("extra") or {}
-    return User(
-        name=userinfo.get("username") or "",
-        uid=userinfo.get("uid") or "",
-        groups=tuple(userinfo.get("groups") or ()),
-        extra=tuple(sorted((key, tuple(values)) for key, values in extra.items())),
-    )
+    name, groups = userinfo.get("username") or "", tuple(userinfo.get("groups") or ())
+    return User(name, groups, userinfo.get("uid") or "", userinfo.get("extra") or {})
 
 
 def _denied(user: User, questions: Iterable[Question]) -> Iterable[Finding]:
     for question in questions:
         text = f'Forbidden: user "{user.name}" may not {question}'
-        if question.verb == "use" and not question.name:
+        if question.access.verb == "use" and not question.access.name:
             text += (
                 "; a selection by label or all: true may reach every target, so it takes the right to use all of them"
             )
