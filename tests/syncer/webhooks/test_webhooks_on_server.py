@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,12 +19,15 @@ from tests.syncer.api.cases import CONFIGMAPS, EMPTY_SELECTORS, Refused, cluster
 from tests.syncer.api.server import Answer, Server
 from tests.syncer.webhooks.serving import CONFIGURATIONS, Webhooks
 
+ROLES = Path(__file__).parents[3] / "deploy" / "rbac" / "operator.yaml"
 SECRETS = CONFIGMAPS | {"kind": "Secret"}
 
 
 @pytest.fixture(scope="module")
 def webhooks(fleet: Fleet, kubectl: Kubectl, crds: None) -> Iterator[Webhooks]:
-    running = Webhooks(fleet.upstream.kubeconfig, kubectl)
+    """Served with the operator's own rights, deploy/rbac/operator.yaml."""
+    kubectl("upstream", "apply", "--server-side", "--force-conflicts", "-f", str(ROLES))
+    running = Webhooks(fleet.upstream.user("syncline-operator"), kubectl)
     try:
         running.start()
         yield running
