@@ -51,6 +51,8 @@ class ProbeTracker:
         """No answer, or a bad one. Returns whether the verdict turned, or its reason changed while it stands."""
         self._failures += 1
         if self._failures < self._threshold:
+            if self.verdict.reachable is None:
+                self.verdict = Verdict(None, "Connecting", message, self.verdict.since)
             return False
         turned = self.verdict.reachable is not False
         changed = turned or self.verdict.reason != reason

@@ -1,0 +1,187 @@
+"""Where kopf runs: in a thread with a loop of its own, supervised, writing nothing.
+
+kopf watches SyncTargets and serves the admission reviews. Its handlers pass names on and return. It has its own thread
+because an operator that ends cancels every task of its loop, and because one ERROR event in a watch ends an operator:
+here it is started again, and the process is not live meanwhile.
+
+The `kubernetes` package is kept out of this process: kopf imports all of its models when it finds it (20 MiB), and
+needs it only for a way of logging in that we do not use. So import this module before anything else that imports kopf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import structlog
+
+from syncer.api.names import GROUP, VERSION
+from syncer.kube.client import ClusterClient
+from syncer.kube.credentials import ClusterCredentials, Grant
+
+
+def _import_kopf() -> Any:
+    absent = object()
+    before = sys.modules.get("kubernetes", absent)
+    if before is absent:
+        sys.modules["kubernetes"] = None  # type: ignore[assignment]  # "not to be found", for the import system
+    try:
+        import kopf
+    finally:
+        if before is absent:
+            del sys.modules["kubernetes"]
+    return kopf
+
+
+kopf = _import_kopf()
+
+FIRST_PAUSE_SECONDS: Final = 1.0  # before kopf is started again; doubled up to the longest
+LONGEST_PAUSE_SECONDS: Final = 30.0
+HEALTHY_SECONDS: Final = 60.0  # a run this long forgets earlier failures
+STOP_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What kopf needs to serve admission reviews."""
+
+    server: Any  # kopf's WebhookServerProtocol
+    register: Callable[[Any], None]  # puts the handlers on kopf's registry
+
+
+class KopfEdge:
+    """kopf in its thread.
+
+    Args:
+        credentials: makes credentials of the upstream cluster; called in kopf's thread, for they belong to a loop.
+        on_target: called on `loop` with the name of a SyncTarget that came, changed or went.
+        admission: makes the webhooks' server and handlers from a client in kopf's loop; None without webhooks.
+        loop: the process's main loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: Callable[[], ClusterCredentials],
+        on_target: Callable[[str], None],
+        admission: Callable[[ClusterClient], Admission] | None,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._on_target = on_target
+        self._admission = admission
+        self._loop = loop
+        self._clock = clock
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._problem = "not started"
+
+    @property
+    def problem(self) -> str:
+        """Why kopf is not running; "" while it is. For `/healthz`."""
+        if not self._thread.is_alive() and not self._stop.is_set():
+            return self._problem or "its thread ended"
+        return self._problem
+
+    @property
+    def ready(self) -> bool:
+        """Whether this run of kopf has finished its start-up."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End kopf; gives up waiting after a few seconds, since the thread cannot outlive the process."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stop.is_set():
+            started = self._clock()
+            self._problem = ""
+            try:
+                asyncio.run(self._operate())
+                why = "ended by itself"
+            except BaseException as error:
+                why = f"{type(error).__name__}: {error}"
+            self._ready.clear()
+            if self._stop.is_set():
+                return
+            self._problem = f"ended: {why[:300]}"
+            if self._clock() - started > HEALTHY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            log.error("kopf ended and is started again", reason=why, pause_seconds=pause)
+            self._stop.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _operate(self) -> None:
+        """One run of kopf, until stopped or failed."""
+        credentials = self._credentials()
+        registry = kopf.OperatorRegistry()
+        settings = kopf.OperatorSettings()
+        settings.posting.enabled = False  # Events are ours, see syncer.events
+        settings.peering.standalone = True  # the election is ours, see syncer.lease
+        settings.watching.chunk_size = 500
+        settings.watching.server_timeout = 300
+        settings.process.ultimate_exiting_timeout = None  # it would kill the process, we are a thread of it
+        settings.networking.error_backoffs = [0.5, 1, 2, 4]
+        grants: list[Grant] = []
+
+        async def login(**_: Any) -> Any:
+            # Called at start, and again after a 401: then the last grant is the rejected one.
+            grant = await credentials.grant(rejected=grants.pop() if grants else None)
+            grants.append(grant)
+            return kopf.AiohttpSession(server=credentials.server, aiohttp_session=open_session(credentials, grant))
+
+        async def target_event(name: str, **_: Any) -> None:
+            self._loop.call_soon_threadsafe(self._on_target, name)
+
+        kopf.on.login(registry=registry)(login)
+        kopf.on.event(GROUP, VERSION, "synctargets", registry=registry)(target_event)
+        client: ClusterClient | None = None
+        try:
+            if self._admission is not None:
+                client = ClusterClient(self._credentials(), name="upstream")
+                admission = self._admission(client)
+                settings.admission.server = admission.server
+                admission.register(registry)
+            await kopf.operator(
+                registry=registry,
+                settings=settings,
+                clusterwide=True,
+                standalone=True,
+                stop_flag=self._stop,
+                ready_flag=self._ready,
+            )
+        finally:
+            if client is not None:
+                await client.close()
+
+
+def open_session(credentials: ClusterCredentials, grant: Grant) -> aiohttp.ClientSession:
+    """A session for kopf with what a grant holds; kopf closes it."""
+    headers = {"Authorization": grant.authorization} if grant.authorization is not None else {}
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=grant.context if grant.context is not None else True),
+        headers=headers,
+        proxy=credentials.proxy,
+        trust_env=False,
+    )
+
+
+# It says at each start that signals are not its business, which is so on purpose.
+logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -1,0 +1,106 @@
+"""All SyncTargets: one session each, started when its name is first heard of, ended when the SyncTarget is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from syncer.controllers.secrets import SecretWatch
+from syncer.controllers.target import ProbeSettings, Surroundings, TargetEngine, TargetSession
+from syncer.errors import NotLeadingError
+from syncer.kube.client import ClusterClient
+from syncer.kube.objects import ResourceInfo
+from syncer.metrics import Metrics
+
+RESTART_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class SyncTargetController:
+    """Runs a session per SyncTarget; a fault in one session is told, and ends no other."""
+
+    def __init__(
+        self,
+        *,
+        upstream: ClusterClient,
+        upstream_kinds: Callable[[], Iterable[ResourceInfo]],
+        engine: TargetEngine,
+        metrics: Metrics,
+        hub_id: str,
+        guard: Callable[[], None],
+        probe: ProbeSettings,
+    ) -> None:
+        """Args: guard: called before each write to a target, see `ClusterClient`."""
+        self._secrets = SecretWatch(upstream, self._secret_changed)
+        self._sessions: dict[str, tuple[TargetSession, asyncio.Task[None]]] = {}
+        self._claims: dict[str, set[TargetSession]] = {}  # {cluster uid: sessions that lead there}
+        self._around = Surroundings(
+            upstream=upstream,
+            upstream_kinds=lambda: list(upstream_kinds()),
+            engine=engine,
+            secrets=self._secrets,
+            metrics=metrics,
+            hub_id=hub_id,
+            guard=guard,
+            probe=probe,
+            claim=self._claim,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def notify(self, name: str) -> None:
+        """The SyncTarget of that name came, changed or went. Call on the loop; never blocks."""
+        known = self._sessions.get(name)
+        if known is not None:
+            known[0].wake(changed=True)
+            return
+        session = TargetSession(name, self._around)
+        task = asyncio.create_task(self._supervise(session), name=f"synctarget {name}")
+        self._sessions[name] = (session, task)
+
+    def look_again(self, name: str) -> None:
+        """Something that its status tells changed in the engine."""
+        if name in self._sessions:
+            self._sessions[name][0].wake()
+
+    async def close(self) -> None:
+        """End every session; nothing is written any more."""
+        tasks = [task for _, task in self._sessions.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._secrets.close()
+
+    async def _supervise(self, session: TargetSession) -> None:
+        try:
+            while True:
+                try:
+                    await session.run()
+                    return
+                except NotLeadingError:
+                    return  # whoever leads now runs a session of its own
+                except Exception:
+                    log.exception("target session failed", target=session.name)
+                    await asyncio.sleep(RESTART_SECONDS)
+        finally:
+            for sessions in self._claims.values():
+                sessions.discard(session)
+            with suppress(KeyError):
+                if self._sessions[session.name][0] is session:
+                    del self._sessions[session.name]
+
+    def _secret_changed(self, namespace: str, name: str) -> None:
+        for session, _ in self._sessions.values():
+            session.secret_changed(namespace, name)
+
+    def _claim(self, cluster_uid: str, session: TargetSession) -> str | None:
+        """Two SyncTargets must not be one cluster: the older one has it."""
+        sessions = self._claims.setdefault(cluster_uid, set())
+        sessions.add(session)
+        oldest = min(sessions, key=lambda one: (one.created, one.name))
+        return None if oldest is session else oldest.name

@@ -1,0 +1,496 @@
+"""The life of one SyncTarget: connect, probe, look around, report, let go."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+import structlog
+
+from syncer.api.names import STATUS_MANAGER, TARGET_FINALIZER, Reason
+from syncer.api.synctarget import FrozenStatus, SyncTarget, SyncTargetStatus
+from syncer.controllers import connection
+from syncer.controllers.probe import ProbeTracker, Verdict
+from syncer.controllers.secrets import SecretProblem, SecretWatch
+from syncer.controllers.status import TargetFacts, build_status, worth_writing
+from syncer.errors import SyncError, TerminalError, TransientError
+from syncer.kube.client import MERGE_PATCH, ClusterClient
+from syncer.kube.credentials import ClusterCredentials
+from syncer.kube.discovery import Discovery
+from syncer.kube.errors import ApiError, NotFound
+from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.metrics import Metrics
+from syncer.placement.policy import ResourcePolicy
+
+SYNCTARGETS: Final = ResourceInfo("syncline.io", "v1alpha1", "synctargets", "SyncTarget", namespaced=False)
+CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/synctargets.syncline.io"
+LOOK_AROUND_SECONDS: Final = 60.0  # kinds and rights are asked again
+CAPACITY_SECONDS: Final = 300.0
+DRAIN_POLL_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 2.0  # after the upstream API server failed us
+ATTACH_SECONDS: Final = 0.2  # the engine has its own watch of SyncTargets, which may be a moment behind
+LINGER_SECONDS: Final = 10.0  # a replaced client finishes what it has in flight
+
+log = structlog.get_logger()
+
+
+class TargetEngine(Protocol):
+    """What the controller tells and asks the sync engine."""
+
+    def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None: ...
+    def attached(self, name: str) -> bool: ...
+    def detach_target(self, name: str, reason: str) -> None: ...
+    def target_reachable(self, name: str, reachable: bool, since: float, message: str) -> None: ...
+    def drained(self, name: str) -> bool: ...
+    def objects(self, name: str) -> int: ...
+    def frozen(self, name: str) -> tuple[str, str] | None:
+        """(token, message); an empty token means that nothing may be written anywhere."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """All in seconds but `failures`."""
+
+    interval: float = 10.0
+    timeout: float = 5.0
+    failures: int = 3
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all targets share."""
+
+    upstream: ClusterClient
+    upstream_kinds: Callable[[], list[ResourceInfo]]
+    engine: TargetEngine
+    secrets: SecretWatch
+    metrics: Metrics
+    hub_id: str
+    guard: Callable[[], None]
+    probe: ProbeSettings
+    claim: Callable[[str, TargetSession], str | None]  # (cluster uid, session) → name of the older target, or None
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+
+@dataclass
+class _Link:
+    """A verified connection."""
+
+    client: ClusterClient
+    discovery: Discovery
+    digest: bytes  # of the kubeconfig it was made from
+
+
+class TargetSession:
+    """One SyncTarget, as long as it exists. Runs as one task; `wake` makes it look again at once."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self.name = name
+        self.created = ""
+        self._around = around
+        self._wake = asyncio.Event()
+        self._dirty = True  # the SyncTarget may have changed
+        self._target: SyncTarget | None = None
+        self._finalizers: tuple[str, ...] = ()
+        self._version = ""
+        self._link: _Link | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._refused: bytes | None = None  # digest of a kubeconfig that can never work
+        self._uid = ""  # of the SyncTarget, known to the engine
+        self._tracker = self._new_tracker()
+        self._problem: Verdict | None = None  # why there is nothing to probe
+        self._told: tuple[bool, str] | None = None  # what the engine was told
+        self._facts = TargetFacts(0, self._tracker.verdict)
+        self._written: SyncTargetStatus | None = None
+        self._written_at = 0.0
+        self._probe_at = self._look_at = self._capacity_at = 0.0
+        self._log = log.bind(target=name)
+
+    def wake(self, *, changed: bool = False) -> None:
+        """Look again now. Args: changed: the SyncTarget itself may have changed, or is gone."""
+        self._dirty |= changed
+        if self._problem is not None:
+            self._probe_at = 0.0
+        self._wake.set()
+
+    def secret_changed(self, namespace: str, name: str) -> None:
+        """The Secret was added, changed or removed; if it is ours, use it at once. An empty name means all."""
+        ref = self._target.kubeconfig_secret() if self._target else None
+        if ref is not None and ref.namespace == namespace and name in ("", ref.name):
+            self._refused, self._probe_at = None, 0.0
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until the SyncTarget is gone, or cancelled."""
+        self._around.metrics.add_target(self.name)
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    delay = await self._pass()
+                except TransientError as error:
+                    self._log.warning("upstream not reached", error=str(error))
+                    delay = RETRY_SECONDS
+                except ApiError as error:
+                    # A conflict or a validation answer: what we knew is old.
+                    self._log.info("synctarget read again", error=str(error))
+                    self._dirty, delay = True, RETRY_SECONDS
+                if delay is None:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.05, delay)):
+                        await self._wake.wait()
+        finally:
+            self._around.metrics.remove_target(self.name)
+            for task in self._closing:
+                task.cancel()
+            if self._link is not None:
+                await self._link.client.close()
+
+    async def _pass(self) -> float | None:
+        """Do what is due. Returns seconds until the next look, None once the SyncTarget is gone."""
+        if self._dirty and not await self._read():
+            self._disconnect("the SyncTarget is gone")
+            return None
+        target = self._target
+        if target is None:
+            return RETRY_SECONDS
+        now = self._around.clock()
+        if now >= self._probe_at:
+            await self._connect_or_probe(target)
+            unknown_yet = self._link is not None and not self._around.engine.attached(self.name)
+            self._probe_at = self._around.clock() + (ATTACH_SECONDS if unknown_yet else self._tracker.next_probe())
+        if self._link is not None and self._verdict.reachable:
+            await self._look_around(self._link, target)
+        if target.metadata.deletion_timestamp:
+            if await self._let_go(target):
+                self._dirty = True
+                return 0.0
+            await self._report()
+            return DRAIN_POLL_SECONDS
+        await self._report()
+        return max(0.05, min(self._probe_at - self._around.clock(), 5.0))
+
+    async def _read(self) -> bool:
+        """Read the SyncTarget and see to our finalizer; False if it is gone."""
+        try:
+            found = await self._around.upstream.get(SYNCTARGETS, "", self.name)
+        except NotFound as error:
+            if error.kind_of_missing != "object":
+                raise TransientError("the SyncTarget kind is not served") from error
+            return False
+        if self._uid and found.uid != self._uid:
+            self._forget()
+        if TARGET_FINALIZER not in found.finalizers and not found.terminating:
+            found = await self._patch_finalizers(found, (*found.finalizers, TARGET_FINALIZER))
+        self._uid, self.created, self._finalizers = found.uid, found.creation_timestamp, found.finalizers
+        self._dirty = False
+        try:
+            target = SyncTarget.parse(found.manifest())
+        except TerminalError as error:
+            # A newer version wrote it, or webhooks are off: say so and leave everything as it is.
+            self._problem = Verdict(False, str(Reason.INVALID), str(error), self._around.clock())
+            self._facts = replace(self._facts, generation=found.generation)
+            if self._target is None:
+                await self._report()
+            return True
+        if self._target is None:
+            self._remember(target.status)
+        if self._target is None or self._target.spec != target.spec:
+            self._refused = None
+            self._probe_at = self._look_at = 0.0
+        self._target = target
+        self._facts = replace(self._facts, generation=found.generation)
+        return True
+
+    def _remember(self, status: SyncTargetStatus) -> None:
+        """Go on from what an earlier leader reported, so that a restart changes nothing that still holds."""
+        heartbeat = None
+        with suppress(ValueError):
+            heartbeat = datetime.fromisoformat(status.last_heartbeat_time)
+        self._facts = replace(
+            self._facts,
+            heartbeat=heartbeat,
+            cluster_uid=status.cluster_uid,
+            version=status.kubernetes_version,
+            capacity=status.capacity,
+            allocatable=status.allocatable,
+            resources=status.synced_resources,
+        )
+        if status.conditions:
+            self._written, self._written_at = status, self._around.clock()
+
+    async def _connect_or_probe(self, target: SyncTarget) -> None:
+        """Bring the connection to what the SyncTarget says, and see whether it answers."""
+        ref = target.kubeconfig_secret()
+        if ref is None:
+            self._refuse(str(Reason.NOT_YET_SUPPORTED), "spec.connection.tunnel: use spec.connection.direct")
+            return
+        try:
+            kubeconfig = self._around.secrets.kubeconfig(ref)
+        except SecretProblem as problem:
+            self._refuse(problem.reason, str(problem))
+            return
+        if kubeconfig is None:
+            return
+        digest = hashlib.sha256(kubeconfig).digest()
+        if digest == self._refused:
+            return
+        self._problem = None
+        if self._link is not None and self._link.digest == digest:
+            await self._probe(self._link.client)
+            self._attach(target, self._link)
+        else:
+            await self._connect(target, kubeconfig, digest)
+
+    async def _connect(self, target: SyncTarget, kubeconfig: bytes, digest: bytes) -> None:
+        try:
+            credentials = ClusterCredentials.from_untrusted_kubeconfig(kubeconfig)
+        except TerminalError as error:
+            self._refused = digest
+            self._refuse("InvalidKubeconfig", str(error))
+            return
+        observe = self._around.metrics.observe_request
+        client = ClusterClient(
+            credentials,
+            name=self.name,
+            guard=self._around.guard,
+            observe=lambda _, verb, code, seconds: observe("downstream", verb, code, seconds),
+            max_connections=target.spec.limits.max_concurrent,
+        )
+        discovery = Discovery(client)
+        if await self._probe(client):
+            try:
+                await discovery.refresh()
+            except SyncError as error:
+                self._tracker.failure("Unreachable", f"its kinds cannot be listed: {error}", self._around.clock())
+            else:
+                replaced, self._link = self._link, _Link(client, discovery, digest)
+                self._look_at = self._capacity_at = 0.0
+                self._log.info("target connected", server=client.server, cluster_uid=self._facts.cluster_uid)
+                self._attach(target, self._link, new=True)
+                if replaced is not None:
+                    self._close_later(replaced.client)
+                return
+        await client.close()
+        self._tell_engine()
+
+    async def _probe(self, client: ClusterClient) -> bool:
+        """Ask the cluster who it is; True if it is the right one."""
+        try:
+            uid = await connection.ask_cluster_uid(client, self._around.probe.timeout)
+        except SyncError as error:
+            self._tracker.failure(reason_of(error), str(error), self._around.clock())
+            return False
+        except (KeyError, TypeError, ValueError):
+            self._tracker.failure("MalformedAnswer", "what answers is no Kubernetes API", self._around.clock())
+            return False
+        wrong = self._wrong_cluster(uid)
+        if wrong is not None:
+            self._refuse(*wrong)
+            return False
+        if self._tracker.success(self._around.clock()):
+            self._look_at = 0.0
+        self._facts = replace(self._facts, heartbeat=self._around.now(), cluster_uid=uid)
+        return True
+
+    def _wrong_cluster(self, uid: str) -> tuple[str, str] | None:
+        """(reason, message) if this cluster must not be written to under this name."""
+        if uid == self._around.hub_id:
+            return "UpstreamCluster", "the kubeconfig leads to the upstream cluster itself; give the target's own"
+        known = self._facts.cluster_uid
+        if known and uid != known:
+            return (
+                "ClusterChanged",
+                f"the kubeconfig leads to cluster {uid}, while {self.name} is cluster {known}; put back the right "
+                "kubeconfig, or remove the SyncTarget and add it again",
+            )
+        other = self._around.claim(uid, self)
+        if other is not None:
+            return "DuplicateCluster", f"SyncTarget {other} is the same cluster {uid}; remove one of the two"
+        return None
+
+    def _refuse(self, reason: str, message: str) -> None:
+        """There is nothing to probe: no usable connection is described, or it leads to a wrong cluster."""
+        if self._problem is None or (self._problem.reason, self._problem.message) != (reason, message):
+            self._log.warning("target not usable", reason=reason, detail=message)
+            self._problem = Verdict(False, reason, message, self._around.clock())
+        self._disconnect(message)
+        self._tracker = self._new_tracker()
+
+    def _disconnect(self, why: str) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._around.engine.detach_target(self.name, why)
+            self._close_later(link.client)
+        self._told = None
+        self._around.metrics.target_ready.labels(self.name).set(0)
+
+    def _close_later(self, client: ClusterClient) -> None:
+        """Let what is in flight finish, then close."""
+
+        async def close() -> None:
+            try:
+                await asyncio.sleep(LINGER_SECONDS)
+            finally:
+                await client.close()
+
+        task = asyncio.create_task(close(), name=f"close {self.name}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _attach(self, target: SyncTarget, link: _Link, *, new: bool = False) -> None:
+        """Hand the connection to the engine, which takes it once it has seen the SyncTarget itself."""
+        engine = self._around.engine
+        if new or not engine.attached(self.name):
+            engine.attach_target(self.name, target.metadata.uid, link.client, link.discovery)
+            self._told = None
+        self._tell_engine()
+
+    def _tell_engine(self) -> None:
+        verdict = self._verdict
+        if self._link is None or verdict.reachable is None or self._told == (verdict.reachable, verdict.reason):
+            return
+        self._told = (verdict.reachable, verdict.reason)
+        since = self._around.now().timestamp() - (self._around.clock() - verdict.since)
+        self._around.engine.target_reachable(self.name, verdict.reachable, since, verdict.message)
+        self._log.info("target answers" if verdict.reachable else "target does not answer", reason=verdict.reason)
+
+    async def _look_around(self, link: _Link, target: SyncTarget) -> None:
+        """Ask for kinds, rights and capacity when it is time to; a failure leaves what was known."""
+        now = self._around.clock()
+        try:
+            if now >= self._look_at:
+                self._look_at = now + LOOK_AROUND_SECONDS
+                await link.discovery.refresh()
+                policy = ResourcePolicy.of(target.spec.resources)
+                kinds = connection.compare_kinds(self._around.upstream_kinds(), link.discovery.resources(), policy)
+                version = await connection.ask_version(link.client, self._around.probe.timeout)
+                self._facts = replace(self._facts, version=version, resources=kinds.listed, unserved=kinds.unserved)
+                missing = await connection.ask_missing_rights(link.client, kinds.accepted)
+                self._facts = replace(self._facts, missing_rights=missing, rights_error="")
+            if now >= self._capacity_at:
+                self._capacity_at = now + CAPACITY_SECONDS
+                capacity, allocatable = await connection.ask_capacity(link.client)
+                self._facts = replace(self._facts, capacity=capacity, allocatable=allocatable)
+        except SyncError as error:
+            self._log.info("target could not be looked at", error=str(error))
+            if self._facts.missing_rights is None:
+                self._facts = replace(self._facts, rights_error=str(error))
+
+    async def _let_go(self, target: SyncTarget) -> bool:
+        """The SyncTarget is being deleted; True once it may go, with our finalizer taken off."""
+        if TARGET_FINALIZER not in self._finalizers:
+            return True
+        waits = await self._waits_for(target)
+        if waits:
+            self._facts = replace(self._facts, deleting=waits)
+            return False
+        found = await self._around.upstream.get(SYNCTARGETS, "", self.name)
+        self._disconnect("the SyncTarget is deleted")
+        await self._patch_finalizers(found, tuple(f for f in found.finalizers if f != TARGET_FINALIZER))
+        return True
+
+    async def _waits_for(self, target: SyncTarget) -> str:
+        """What the deletion still waits for; "" if nothing."""
+        api = await crd_state(self._around.upstream)
+        if api == "leaving":
+            return ""  # Syncline is being removed, which never removes workloads: let go without draining
+        if api == "unknown":
+            return "the upstream API server does not tell whether our CRDs are being removed"
+        never_connected = not self._facts.cluster_uid
+        if never_connected or target.spec.deletion == "Orphan" or self._around.engine.drained(self.name):
+            return ""
+        if not self._verdict.reachable:
+            return f"objects on it cannot be removed while it does not answer: {self._verdict.message}"
+        return f"{self._around.engine.objects(self.name)} objects on it are being removed"
+
+    async def _patch_finalizers(self, found: KubeObject, finalizers: tuple[str, ...]) -> KubeObject:
+        # The version makes it a compare-and-set: finalizers of others are neither lost nor brought back.
+        body = {"metadata": {"resourceVersion": found.resource_version, "finalizers": list(finalizers)}}
+        return await self._around.upstream.patch(SYNCTARGETS, "", self.name, orjson.dumps(body), MERGE_PATCH)
+
+    async def _report(self) -> None:
+        """Write the status if that is worth it."""
+        engine, verdict = self._around.engine, self._verdict
+        if verdict.reachable is None and self._written is not None:
+            return  # just started: what an earlier leader wrote stands until there is an answer
+        token, why = engine.frozen(self.name) or ("", "")
+        frozen = FrozenStatus(token=token, since=self._frozen_since(token), message=why) if token else None
+        facts = replace(
+            self._facts,
+            verdict=verdict,
+            objects=engine.objects(self.name),
+            frozen=frozen,
+            stopped="" if token else why,
+        )
+        status = build_status(facts, self._written or SyncTargetStatus(), now=self._around.now())
+        self._around.metrics.target_ready.labels(self.name).set(0 if status.reason else 1)
+        if not worth_writing(status, self._written, age_seconds=self._around.clock() - self._written_at):
+            return
+        manifest: dict[str, Any] = {
+            "apiVersion": SYNCTARGETS.api_version,
+            "kind": SYNCTARGETS.kind,
+            "metadata": {"name": self.name, "uid": self._uid},
+            "status": status.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        }
+        await self._around.upstream.apply(
+            SYNCTARGETS,
+            "",
+            self.name,
+            orjson.dumps(manifest),
+            force=True,
+            manager=STATUS_MANAGER,
+            subresource="status",
+        )
+        self._written, self._written_at = status, self._around.clock()
+
+    def _frozen_since(self, token: str) -> str:
+        before = self._written.frozen if self._written else None
+        if before is not None and before.token == token:
+            return before.since
+        return self._around.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def _verdict(self) -> Verdict:
+        return self._problem or self._tracker.verdict
+
+    def _new_tracker(self) -> ProbeTracker:
+        probe = self._around.probe
+        return ProbeTracker(threshold=probe.failures, interval_seconds=probe.interval, now=self._around.clock())
+
+    def _forget(self) -> None:
+        """Another SyncTarget of the same name: nothing of the old one holds."""
+        self._disconnect("the SyncTarget was replaced")
+        self._target = self._written = self._problem = self._refused = None
+        self._tracker = self._new_tracker()
+        self._facts = TargetFacts(0, self._tracker.verdict)
+
+
+def reason_of(error: SyncError) -> str:
+    """The word for conditions that a failed probe gets."""
+    return (
+        {401: "Unauthorized", 403: "Forbidden"}.get(error.status, "Unreachable")
+        if isinstance(error, ApiError)
+        else "Unreachable"
+    )
+
+
+async def crd_state(upstream: ClusterClient) -> Literal["present", "leaving", "unknown"]:
+    """Whether the SyncTarget kind itself is being removed, asked live."""
+    try:
+        answer = await upstream.request("GET", CRD_PATH, headers=connection.METADATA_ONLY)
+    except NotFound:
+        return "leaving"
+    except SyncError:
+        return "unknown"
+    metadata = orjson.loads(answer.body).get("metadata") or {}
+    return "leaving" if metadata.get("deletionTimestamp") else "present"
