@@ -16,6 +16,6 @@ Wiring, done by `syncer.operator`:
     server = AdmissionServer(upstream_client, bind=..., url=...)
     settings.admission.server = server                      # kopf calls it; settings.admission.managed stays None
 
-With `--webhooks off` the controllers call `rules.check(manifest, context)` and put its errors into the condition
-`Invalid`.
+At reconcile `rules.require_valid(model, Context(targets=..., resolve=..., hub_id=...))` raises the same errors as one
+`TerminalError`, so that `--webhooks off` changes nothing but the moment. (Without `placements`: overlaps only warn.)
 """

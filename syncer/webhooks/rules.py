@@ -1,6 +1,6 @@
 """The rules of our kinds as pure functions. Admission and reconcile (`--webhooks off`) run exactly these.
 
-`check` takes a manifest and is what both call; `validate_*` take models.
+`check` takes a manifest and is what admission calls, `require_valid` a parsed model and is for reconcile.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from syncer.api.policy import (
     is_protected,
 )
 from syncer.api.synctarget import SyncTarget
+from syncer.errors import TerminalError
 from syncer.webhooks.cel import broken_rules
 from syncer.webhooks.findings import Context, Finding
 from syncer.webhooks.overlap import overlapping_entry
@@ -63,6 +64,22 @@ def validate_placement(old: AnyPlacement | None, new: AnyPlacement, context: Con
         *_overlap_findings(new, context),
     ]
     return sorted(found, key=lambda finding: finding.severity != "error")
+
+
+def require_valid(model: SyncTarget | AnyPlacement, context: Context) -> None:
+    """For reconcile: what admission would have refused is refused here too, whether or not webhooks are served.
+
+    Raises:
+        TerminalError: every error in one text; reason and pointer of the first one.
+    """
+    found = (
+        validate_sync_target(None, model, context)
+        if isinstance(model, SyncTarget)
+        else validate_placement(None, model, context)
+    )
+    errors = [finding for finding in found if finding.severity == "error"]
+    if errors:
+        raise TerminalError(errors[0].reason, "; ".join(map(str, errors)), pointer=errors[0].path)
 
 
 def _innermost(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:

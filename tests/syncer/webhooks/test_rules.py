@@ -9,8 +9,9 @@ import pytest
 from syncer.api.names import Reason
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
 from syncer.api.synctarget import SyncTarget
+from syncer.errors import TerminalError
 from syncer.webhooks.findings import Context, Finding
-from syncer.webhooks.rules import check
+from syncer.webhooks.rules import check, require_valid
 from tests.syncer.api.cases import (
     CONFIGMAPS,
     DIVIDE,
@@ -230,3 +231,19 @@ def test_placements_of_other_namespaces_targets_and_labels_do_not_overlap() -> N
     assert _warnings(placement(), Context(targets={"east": EAST}, placements=apart)) == []
     meets = ClusterPlacement.parse(cluster_placement("api", namespaces={"names": ["sh?p"]}, **spec))
     assert len(_warnings(placement(), Context(targets={"east": EAST}, placements=[meets]))) == 1
+
+
+def test_at_reconcile_every_error_is_in_one_refusal() -> None:
+    """`--webhooks off`: the same rules, as the condition's reason and message."""
+    bad = placement(
+        resources=_selecting("v1", "PersistentVolume"),
+        transforms=[{"remove": ["/kind"]}],
+        targets={"names": ["nowhere"]},
+    )
+    with pytest.raises(TerminalError) as caught:
+        require_valid(Placement.parse(bad), KNOWN)
+    assert caught.value.reason == Reason.FORBIDDEN
+    assert caught.value.pointer == "spec.resources[0].kind"
+    assert "spec.transforms[0].remove[0]" in str(caught.value)
+    require_valid(Placement.parse(placement(targets={"names": ["nowhere"]})), KNOWN)
+    require_valid(EAST, KNOWN)
