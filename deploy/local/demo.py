@@ -34,6 +34,10 @@ REGIONS = {"east": "eu", "west": "us"}
 OPERATOR = "operator"  # its name in the fleet's process table, and of its log
 OPERATOR_SECONDS = 60.0  # until it is ready; 2 s on an idle machine
 SHOP_SECONDS = 120  # until the shop is Available; a few seconds on an idle machine
+POD_COLUMNS = (
+    "'POD:.metadata.name,STATUS:.status.phase,IMAGE:.spec.containers[0].image,"
+    'REGION:.spec.containers[0].env[?(@.name=="REGION")].value\''
+)
 _LOG_LINES = 8
 
 
@@ -84,11 +88,10 @@ class Demo:
 
     def look_around(self, shell: Shell) -> None:
         """What kubectl says, upstream and on each target."""
-        shell.show("kubectl -n shop get placement,deployment,service,configmap/web,cronjob,offer")
+        shell.show("kubectl -n shop get placement,deployment,service,cronjob,offer")
         for name in DEFAULT_TARGETS:
-            shell.show(
-                f"kubectl --context {name} -n shop get deployment,service,configmap/web,cronjob,offer,pods -o wide"
-            )
+            shell.show(f"kubectl --context {name} -n shop get deployment,service,cronjob,offer")
+            shell.show(f"kubectl --context {name} -n shop get pods -l app=web -o custom-columns={POD_COLUMNS}")
         shell.show("syncline status deploy/web -n shop")
         shell.show("syncline status")
 

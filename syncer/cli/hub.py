@@ -42,6 +42,8 @@ class Hub:
             answer = await self.client.request("GET", path, params=params)
         except errors.Unreachable as error:
             raise HubUnreachable(self.url, str(error)) from error
+        except errors.ServerError as error:
+            raise HubUnavailable(self.url, error) from error
         except errors.Unauthorized as error:
             raise CliError(
                 f"the hub {self.url} does not accept the credential that upstream accepts",
@@ -56,7 +58,20 @@ class Hub:
             ) from error
 
 
-class HubUnreachable(CliError):
+class HubDown(CliError):
+    """The hub gave no answer now; it may give one later."""
+
+
+class HubUnavailable(HubDown):
+    """The hub answers that it cannot answer: it starts, another replica leads, or it failed."""
+
+    def __init__(self, url: str, error: errors.ServerError) -> None:
+        failed = error.status == 500
+        hint = "Read the operator's log, it names the cause." if failed else "Try again in a moment."
+        super().__init__(f"the hub {url}: {error.message}", hint)
+
+
+class HubUnreachable(HubDown):
     """The hub does not answer; the operator may be down, starting, or elsewhere."""
 
     def __init__(self, url: str, why: str) -> None:

@@ -16,11 +16,10 @@ import msgspec
 from syncer.cli import render, resolve
 from syncer.cli.access import Upstream, open_upstream
 from syncer.cli.errors import CliError, printable
-from syncer.cli.hub import Hub, HubUnreachable, open_hub
+from syncer.cli.hub import Hub, HubDown, open_hub
 from syncer.cli.options import Access
 from syncer.cli.output import Output, emit, emit_data
 from syncer.cli.resolve import Served
-from syncer.errors import TransientError
 from syncer.hub.shapes import CLUSTER_SCOPED, Explanation, ObjectStatus, PodList, Problem, ProblemList
 from syncer.kube import errors
 
@@ -140,11 +139,11 @@ async def _watch(ask: Question, output: Output | None) -> int:
     while True:
         try:
             answer = await ask()
-        except (TransientError, HubUnreachable) as error:
+        except HubDown as error:
             if last is None:
                 raise
             # The operator restarts, or another replica takes over: say so and go on.
-            answer = Answer(Problem(message=str(error)), f"The hub does not answer: {printable(str(error))}", 1)
+            answer = Answer(Problem(message=str(error)), f"No answer now: {printable(str(error))}", 1)
         content = _content(answer)
         if redraw or content != last:
             if output in (None, Output.WIDE):

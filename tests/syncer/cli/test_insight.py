@@ -121,7 +121,9 @@ def test_a_hub_with_another_certificate_is_not_trusted(cli: Cli, hub: FakeServer
     assert hub.asked == []
 
 
-@pytest.mark.parametrize(("code", "words"), [(401, "does not accept"), (403, "may not"), (503, "starting")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(401, "does not accept"), (403, "may not"), (503, "in a moment"), (500, "log")]
+)
 def test_refusals_of_the_hub_are_two_lines(cli: Cli, hub: FakeServer, code: int, words: str) -> None:
     message = "you may not look" if code == 403 else "later"
     hub.routes[PROBLEMS] = (code, {"kind": "Status", "code": code, "reason": "X", "message": message})
@@ -189,7 +191,7 @@ def test_watch_prints_again_only_when_something_else_than_ages_changed(
     assert result.code == 130
     assert result.out.count("Progressing") == 1
     assert result.out.count("Healthy") == 1
-    assert result.out.count("The hub does not answer") == 1
+    assert result.out.count("No answer now: the hub") == 1
 
 
 def test_watch_as_json_prints_one_document_per_change(
