@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from syncer.api.shapes import CLUSTER_SCOPED, Explanation, ObjectStatus, PodList, Problem, ProblemList
 from syncer.cli import render, resolve
 from syncer.cli.access import Upstream, open_upstream
 from syncer.cli.errors import CliError, printable
@@ -20,7 +21,6 @@ from syncer.cli.hub import Hub, HubDown, open_hub
 from syncer.cli.options import Access
 from syncer.cli.output import Output, emit, emit_data
 from syncer.cli.resolve import Served
-from syncer.hub.shapes import CLUSTER_SCOPED, Explanation, ObjectStatus, PodList, Problem, ProblemList
 from syncer.kube import errors
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)

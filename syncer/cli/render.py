@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from syncer.api.hints import hint
-from syncer.cli.output import age, columns, since
-from syncer.hub.shapes import (
+from syncer.api.shapes import (
     Explanation,
     ObjectStatus,
     PlacementMatch,
@@ -17,6 +16,7 @@ from syncer.hub.shapes import (
     ProblemList,
     TargetExplanation,
 )
+from syncer.cli.output import age, columns, since
 
 _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
 NOTHING_WRONG: Final = "Everything is in sync."

@@ -1,4 +1,4 @@
-"""The JSON API that the CLI reads: `/api/v1/…`, shapes in `syncer.hub.shapes`.
+"""The JSON API that the CLI reads: `/api/v1/…`, shapes in `syncer.api.shapes`.
 
 Order of every answer: who asks (401), may they see it (403), is there such a thing (404). Nothing is told before that,
 not even whether a path exists.
@@ -18,9 +18,9 @@ from aiohttp import web
 
 from syncer.api.keys import GroupKind, GroupResource
 from syncer.api.names import GROUP
+from syncer.api.shapes import CLUSTER_SCOPED
 from syncer.errors import SyncError
 from syncer.hub.auth import Access, Authenticator, Authorizer, User
-from syncer.hub.shapes import CLUSTER_SCOPED
 from syncer.kube.objects import ResourceInfo
 
 MAX_NAMES: Final = 253

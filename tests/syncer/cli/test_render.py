@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from syncer.cli import render
-from syncer.cli.render import ObjectName, object_name
-from syncer.hub.shapes import (
+from syncer.api.shapes import (
     Explanation,
     FieldOwner,
     ObjectStatus,
@@ -16,6 +14,8 @@ from syncer.hub.shapes import (
     TargetExplanation,
     TargetStatus,
 )
+from syncer.cli import render
+from syncer.cli.render import ObjectName, object_name
 
 WEB = "apps/v1/Deployment/shop/web"
 

@@ -11,10 +11,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from syncer.api.keys import GroupKind, GroupResource
+from syncer.api.shapes import Explanation, PodList, Problem, ProblemList, TargetInfo
 from syncer.hub.api import HubApi
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.health import Health, health_app
-from syncer.hub.shapes import Explanation, PodList, Problem, ProblemList, TargetInfo
 from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
 from tests.syncer.hub.fakes import Reviews
