@@ -124,21 +124,19 @@ class ClusterClient:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, path: str, *, params: Mapping[str, str], read_timeout_seconds: float, resource: str = ""
+        self, path: str, *, params: Mapping[str, str], resource: str = ""
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a watch; yields its bytes as they come, in pieces of any size.
 
-        Args:
-            read_timeout_seconds: longest silence, before the answer's head and between pieces.
+        Only connecting has a time limit: how long silence may last is up to the caller, with `asyncio.timeout`.
+
         Raises:
-            ApiError: as `request`; inside the block `Unreachable` for silence and broken connections.
+            ApiError: as `request`; inside the block `Unreachable` for a broken connection.
         """
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=read_timeout_seconds
-        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS)
         arguments = _Arguments("GET", path, params, None, None, None, timeout, "watch", resource)
         async with self._open(arguments, watch=True) as answer:
-            yield self._pieces(answer)
+            yield answer.content.iter_any()
 
     async def get(self, info: ResourceInfo, namespace: str, name: str) -> KubeObject:
         """Read one object, fresh from storage. Raises NotFound with what is missing."""
@@ -355,10 +353,6 @@ class ClusterClient:
                 )
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        async for piece in answer.content.iter_any():
-            yield piece
 
     def _report(self, verb: str, status: int, started: float) -> None:
         if self._observe is not None:

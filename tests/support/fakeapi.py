@@ -81,12 +81,12 @@ class FakeApi:
         self._pages: dict[str, tuple[list[Manifest], int]] = {}
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> FakeApi:
+    async def start(self, port: int = 0) -> FakeApi:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self

@@ -212,7 +212,7 @@ async def test_every_request_is_observed_once(api: FakeApi) -> None:
     await client.apply(CONFIGMAPS, "shop", "web", b"{}", force=True)
     with pytest.raises(Conflict):
         await client.patch(CONFIGMAPS, "shop", "web", b"{}", JSON_PATCH)
-    async with client.stream(CONFIGMAPS.path(), params={"watch": "true"}, read_timeout_seconds=5):
+    async with client.stream(CONFIGMAPS.path(), params={"watch": "true"}):
         assert seen[-1] == ("east", "watch", 200)
     assert seen == [("east", "apply", 201), ("east", "patch", 409), ("east", "watch", 200)]
     await client.close()
@@ -229,7 +229,7 @@ async def test_a_large_body_goes_through_without_warnings(api: FakeApi, client: 
 async def test_short_requests_are_bounded_and_watches_do_not_count(api: FakeApi) -> None:
     client = ClusterClient(ClusterCredentials(Access(api.url)), name="east", max_connections=1)
     api.answer_next("GET", Scripted(200, b"{}"))
-    watch = partial(client.stream, CONFIGMAPS.path(), params={"watch": "true"}, read_timeout_seconds=5)
+    watch = partial(client.stream, CONFIGMAPS.path(), params={"watch": "true"})
     async with watch(), watch():
         assert await client.get_json("/x") == {}
     await client.close()
