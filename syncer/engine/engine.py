@@ -141,7 +141,13 @@ class Engine:
         ]
         for info, handler in handlers:
             self.sight.standing[info.group_resource] = Informer(
-                self._upstream, info, on_event=handler, manager=None, audit_seconds=AUDIT_SECONDS, rng=self.world.rng
+                self._upstream,
+                info,
+                on_event=handler,
+                manager=None,
+                audit_seconds=AUDIT_SECONDS,
+                rng=self.world.rng,
+                list_slots=self.sight.slots,
             )
 
     # Upstream events
@@ -296,9 +302,9 @@ class Engine:
             return False
         return all(pair.outcome.state is State.GONE for _, pair in self.world.pairs_on(name))
 
-    def api_in_place(self) -> bool:
-        """False while our own CRDs are missing or being deleted: then nothing is drained and nothing is deleted."""
-        return not self.world.frozen
+    def objects(self, name: str) -> int:
+        """Objects that are, or should be, on a target."""
+        return sum(pair.outcome.state is not State.GONE for _, pair in self.world.pairs_on(name))
 
     def frozen(self, name: str) -> tuple[str, str] | None:
         """(token, message) of a target that is frozen, or None."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from syncer.api.keys import GroupResource
 from syncer.errors import TransientError
 from syncer.kube.discovery import Discovery
 from syncer.kube.informer import Informer
 from syncer.kube.objects import ResourceInfo
+
+
+LISTS_AT_ONCE = 5  # per cluster: an API server that comes back is not asked everything in the same moment
 
 
 class Sight:
@@ -15,6 +20,7 @@ class Sight:
     Attributes:
         discovery: what the upstream API server serves.
         unsettled: why not every kind that placements name is watched yet; "" once it is.
+        slots: shared by the upstream informers.
         infos: the watched kinds, by resource.
         standing: those of our own kinds and of Namespaces; all must have been read completely.
         informers: those of placed kinds.
@@ -23,6 +29,7 @@ class Sight:
     def __init__(self, discovery: Discovery) -> None:
         self.discovery = discovery
         self.unsettled = "the kinds that placements name are being looked up"
+        self.slots = asyncio.Semaphore(LISTS_AT_ONCE)
         self.infos: dict[GroupResource, ResourceInfo] = {}
         self.standing: dict[GroupResource, Informer] = {}
         self.informers: dict[GroupResource, Informer] = {}

@@ -10,6 +10,7 @@ from syncer.api.names import Reason
 from syncer.api.synctarget import SyncTarget
 from syncer.engine.lanes import BreakerState, CircuitBreaker, TokenBucket
 from syncer.engine.namespaces import NamespaceBook
+from syncer.engine.sight import LISTS_AT_ONCE
 from syncer.engine.situation import Held
 from syncer.errors import TransientError
 from syncer.kube.client import ClusterClient
@@ -38,6 +39,7 @@ class Link:
     discovery: Discovery
     book: NamespaceBook
     watches: dict[GroupResource, Watch] = field(default_factory=dict)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
 
 
 def find_resource(discovery: Discovery, resource: GroupResource) -> ResourceInfo | None:

@@ -168,6 +168,7 @@ class Watches:
             manager=None,
             audit_seconds=AUDIT_SECONDS,
             rng=self._world.rng,
+            list_slots=self._sight.slots,
         )
         resource = info.group_resource
         self._sight.infos[resource] = info
@@ -219,6 +220,7 @@ class Watches:
             label_selector=f"{MANAGED_BY_LABEL}={self._world.hub_id}",
             audit_seconds=AUDIT_SECONDS,
             rng=self._world.rng,
+            list_slots=target.link.slots,
         )
         return Watch(informer, asyncio.create_task(informer.run(), name=f"informer {name} {info.group_resource}"))
 
