@@ -74,10 +74,10 @@ def _resource(entry: ObjectSelector, context: Context) -> GroupResource:
     return GroupResource(group, served.resource if served else "*")
 
 
-def sync_target_questions(target: SyncTarget) -> Iterator[Question]:
-    """`get` on the Secret it names: the operator must not read Secrets for people who may not."""
-    secret = target.kubeconfig_secret()
-    if secret is not None:
+def sync_target_questions(old: SyncTarget | None, new: SyncTarget) -> Iterator[Question]:
+    """`get` on the Secret it newly names: the operator must not read Secrets for people who may not."""
+    secret = new.kubeconfig_secret()
+    if secret is not None and (old is None or old.kubeconfig_secret() != secret):
         path = "spec.connection.direct.kubeconfigSecretRef"
-        name = secret.name or target.metadata.name
+        name = secret.name or new.metadata.name
         yield Question(path, Access("get", GroupResource("", "secrets"), secret.namespace, name))

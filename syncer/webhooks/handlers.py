@@ -106,18 +106,21 @@ class AdmissionHandlers:
             warnings.extend(str(finding) for finding in findings if finding.severity == "warning")
             errors = [finding for finding in findings if finding.severity == "error"]
             if not errors:
-                errors = await self._refusals(user_of(userinfo), manifest, context)
+                errors = await self._refusals(user_of(userinfo), None if old is None else plain(old), manifest, context)
         except SyncError as error:
             raise kopf.AdmissionError(f"your rights cannot be checked now, try again: {error}", code=503) from error
         if errors:
             code = max((finding.code for finding in errors), key=(422, 403).index)
             raise kopf.AdmissionError("; ".join(map(str, errors)), code=code)
 
-    async def _refusals(self, user: User, manifest: Mapping[str, Any], context: Context) -> list[Finding]:
-        model = KINDS[manifest["kind"]].parse(manifest)
-        questions = list(
-            sync_target_questions(model) if isinstance(model, SyncTarget) else placement_questions(model, context)
-        )
+    async def _refusals(
+        self, user: User, old: Mapping[str, Any] | None, new: Mapping[str, Any], context: Context
+    ) -> list[Finding]:
+        model = KINDS[new["kind"]].parse(new)
+        if isinstance(model, SyncTarget):
+            questions = list(sync_target_questions(None if old is None else SyncTarget.parse(old), model))
+        else:
+            questions = list(placement_questions(model, context))
         answers = await asyncio.gather(*(self._review.allowed(user, question.access) for question in questions))
         return list(_denied(user, (question for question, yes in zip(questions, answers, strict=True) if not yes)))
 

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Final
 
 from syncer.api.common import LabelSelector
 from syncer.api.placement import AnyPlacement, ClusterPlacement, ObjectSelector, TargetSelector
 
+_WILDCARDS: Final = re.compile(r"[*?\[\]]")
 
-def overlapping_entry(one: AnyPlacement, other: AnyPlacement) -> tuple[int, int] | None:
-    """Indexes of the first two `resources` entries that may select one object for one target; None if none can."""
+
+class Effort:
+    """Comparisons that one review may still make: it holds the event loop, and anybody may write long lists."""
+
+    def __init__(self, comparisons: int = 20_000) -> None:
+        self._left = comparisons
+
+    def spend(self, comparisons: int) -> bool:
+        """Whether there is enough left for them."""
+        self._left -= comparisons
+        return self._left >= 0
+
+
+def overlapping_entry(one: AnyPlacement, other: AnyPlacement, effort: Effort) -> tuple[int, int] | None:
+    """Indexes of the first two `resources` entries that may select one object for one target; None if none is found."""
     if not (_share_namespace(one, other) and _share_target(one.spec.targets, other.spec.targets)):
         return None
     for index, left in enumerate(one.spec.resources):
         for counter, right in enumerate(other.spec.resources):
+            if not effort.spend(1 + len(left.names) * len(right.names)):
+                return None
             if _share_object(left, right):
                 return index, counter
     return None
@@ -63,23 +79,18 @@ def _labels_meet(one: LabelSelector | None, other: LabelSelector | None) -> bool
 
 
 def globs_meet(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether some name may match a glob of both."""
-    return any(_meet(_pieces(left), _pieces(right)) for left in one for right in other)
+    """Whether one name may match a glob of both, judged by what stands outside their wildcards."""
+    return any(_meet(left, right) for left in one for right in other)
 
 
-def _pieces(glob: str) -> tuple[str, ...]:
-    """Single characters, "*", and "?" for anything that stands for one character."""
-    return tuple(
-        "?" if piece.startswith("[") and len(piece) > 1 else piece for piece in re.findall(r"\[!?\]?[^\]]*\]|.", glob)
-    )
+def _meet(one: str, other: str) -> bool:
+    (head, tail), (start, end) = _ends(one), _ends(other)
+    if one in (head, tail) and other in (start, end):  # neither has a wildcard
+        return one == other
+    return (head.startswith(start) or start.startswith(head)) and (tail.endswith(end) or end.endswith(tail))
 
 
-@lru_cache(maxsize=4096)
-def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    if not one or not other:
-        return all(piece == "*" for piece in one + other)
-    if one[0] == "*":
-        return _meet(one[1:], other) or _meet(one, other[1:])
-    if other[0] == "*":
-        return _meet(other, one)
-    return ("?" in (one[0], other[0]) or one[0] == other[0]) and _meet(one[1:], other[1:])
+def _ends(glob: str) -> tuple[str, str]:
+    """The literal beginning and end; of a glob without wildcard both are the whole."""
+    pieces = _WILDCARDS.split(glob)
+    return pieces[0], pieces[-1]

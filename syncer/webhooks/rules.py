@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from syncer.api.synctarget import SyncTarget
 from syncer.errors import TerminalError
 from syncer.webhooks.cel import broken_rules
 from syncer.webhooks.findings import Context, Finding
-from syncer.webhooks.overlap import overlapping_entry
+from syncer.webhooks.overlap import Effort, overlapping_entry
 from syncer.webhooks.transform_rules import transform_findings
 
 KINDS: Final[Mapping[str, type[SyncTarget | Placement | ClusterPlacement]]] = {
@@ -34,6 +35,8 @@ KINDS: Final[Mapping[str, type[SyncTarget | Placement | ClusterPlacement]]] = {
     "Placement": Placement,
     "ClusterPlacement": ClusterPlacement,
 }
+
+MAX_OVERLAPS: Final = 5  # warnings; kubectl prints each of them
 
 
 def check(manifest: Mapping[str, Any], context: Context) -> list[Finding]:
@@ -61,7 +64,7 @@ def validate_placement(old: AnyPlacement | None, new: AnyPlacement, context: Con
         *_kind_findings(new, context),
         *transform_findings(new.spec),
         *_target_findings(new, context),
-        *_overlap_findings(new, context),
+        *itertools.islice(_overlap_findings(new, context), MAX_OVERLAPS),
     ]
     return sorted(found, key=lambda finding: finding.severity != "error")
 
@@ -154,14 +157,14 @@ def _target_findings(placement: AnyPlacement, context: Context) -> Iterator[Find
 
 def _overlap_findings(placement: AnyPlacement, context: Context) -> Iterator[Finding]:
     """Warns where another placement of the same priority may claim the same object: the older one wins."""
-    mine = placement.metadata
+    mine, effort = placement.metadata, Effort()
     for other in context.placements:
         theirs = other.metadata
         if (other.kind, theirs.namespace, theirs.name) == (placement.kind, mine.namespace, mine.name):
             continue
         if other.spec.conflict.priority != placement.spec.conflict.priority:
             continue
-        if (pair := overlapping_entry(placement, other)) is not None:
+        if (pair := overlapping_entry(placement, other, effort)) is not None:
             name = f"{theirs.namespace}/{theirs.name}" if theirs.namespace else theirs.name
             text = f"overlaps spec.resources[{pair[1]}] of {other.kind} {name}; of equal priority the older one wins"
             yield Finding(f"spec.resources[{pair[0]}]", text, "warning", Reason.CLAIMED_BY_PLACEMENT)

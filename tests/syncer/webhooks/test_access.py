@@ -62,7 +62,19 @@ def test_wildcards_and_unknown_kinds_take_the_right_to_the_group(api_version: st
 
 
 def test_a_direct_target_asks_for_its_secret_and_a_tunnel_for_nothing() -> None:
-    (question,) = sync_target_questions(SyncTarget.parse(sync_target("west")))
+    (question,) = sync_target_questions(None, SyncTarget.parse(sync_target("west")))
     assert str(question) == "get secrets/west in namespace syncline-system"
     tunnel = sync_target("west", connection={"tunnel": {}})
-    assert list(sync_target_questions(SyncTarget.parse(tunnel))) == []
+    assert list(sync_target_questions(None, SyncTarget.parse(tunnel))) == []
+
+
+def test_a_change_that_keeps_the_secret_does_not_ask_for_it() -> None:
+    """Cordoning takes no right to read credentials."""
+    old = SyncTarget.parse(sync_target("west"))
+    named = {"direct": {"kubeconfigSecretRef": {"name": "west"}}}
+    cordoned = SyncTarget.parse(sync_target("west", connection=named, unschedulable=True))
+    assert list(sync_target_questions(old, cordoned)) == []
+    other = SyncTarget.parse(sync_target("west", connection={"direct": {"kubeconfigSecretRef": {"name": "other"}}}))
+    assert [str(question) for question in sync_target_questions(old, other)] == [
+        "get secrets/other in namespace syncline-system"
+    ]

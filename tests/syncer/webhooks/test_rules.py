@@ -215,6 +215,11 @@ def test_an_overlap_of_equal_priority_warns() -> None:
     assert _warnings(manifest | {"spec": manifest["spec"] | {"conflict": {"priority": 1}}}, context) == []
 
 
+def test_many_overlaps_are_a_few_warnings() -> None:
+    others = [Placement.parse(placement(f"other-{index}")) for index in range(20)]
+    assert len(_warnings(placement(), Context(targets={"east": EAST}, placements=others))) == 5
+
+
 def test_a_placement_does_not_overlap_itself() -> None:
     context = Context(targets={"east": EAST}, placements=[Placement.parse(placement())])
     assert _warnings(placement(), context) == []
