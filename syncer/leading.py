@@ -37,6 +37,7 @@ class Process:
         guard: the lease's check, for clients of targets.
         credentials: makes new credentials of the upstream.
         publish: writes the hub's address where the CLI looks for it.
+        loop_factory: makes a loop for kopf's thread; None for asyncio's.
     """
 
     settings: OperatorSettings
@@ -46,6 +47,7 @@ class Process:
     guard: Callable[[], None]
     credentials: Callable[[], ClusterCredentials]
     publish: Callable[[], Awaitable[None]]
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
 class EnginePort:
@@ -142,6 +144,7 @@ class Term:
             on_target=self._targets.notify,
             admission=self._admission if settings.webhooks == "auto" else None,
             loop=asyncio.get_running_loop(),
+            loop_factory=process.loop_factory,
         )
 
     @property

@@ -291,6 +291,7 @@ class Lease:
     async def release(self) -> None:
         """Stop leading and free the Lease, so that the next leader starts at once. Call after `run` was cancelled."""
         write = self._elector.release(_wall())
+        self._lost_reason = "released"
         self._announce()
         if write is None:
             return

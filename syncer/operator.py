@@ -6,6 +6,8 @@ Reading order: `run` (the process), `Operator.start` (what must be there), `Oper
 
 from __future__ import annotations
 
+import syncer.lean  # isort: skip  # noqa: F401  # first: decides what the libraries below load
+
 import asyncio
 import gc
 import os
@@ -167,6 +169,7 @@ class Operator:
             self._lease.check,
             self._make_credentials,
             self._publish,
+            _loop_factory(),
         )
         self._term = term = Term(process)
         running = asyncio.create_task(term.run(), name="term")

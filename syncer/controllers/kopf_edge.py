@@ -3,16 +3,12 @@
 kopf watches SyncTargets and serves the admission reviews. Its handlers pass names on and return. It has its own thread
 because an operator that ends cancels every task of its loop, and because one ERROR event in a watch ends an operator:
 here it is started again, and the process is not live meanwhile.
-
-The `kubernetes` package is kept out of this process: kopf imports all of its models when it finds it (20 MiB), and
-needs it only for a way of logging in that we do not use. So import this module before anything else that imports kopf.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,27 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
+import kopf
 import structlog
 
 from syncer.api.names import GROUP, VERSION
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials, Grant
-
-
-def _import_kopf() -> Any:
-    absent = object()
-    before = sys.modules.get("kubernetes", absent)
-    if before is absent:
-        sys.modules["kubernetes"] = None  # type: ignore[assignment]  # "not to be found", for the import system
-    try:
-        import kopf
-    finally:
-        if before is absent:
-            del sys.modules["kubernetes"]
-    return kopf
-
-
-kopf = _import_kopf()
 
 FIRST_PAUSE_SECONDS: Final = 1.0  # before kopf is started again; doubled up to the longest
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -66,6 +47,7 @@ class KopfEdge:
         on_target: called on `loop` with the name of a SyncTarget that came, changed or went.
         admission: makes the webhooks' server and handlers from a client in kopf's loop; None without webhooks.
         loop: the process's main loop.
+        loop_factory: makes kopf's own loop; None for asyncio's.
     """
 
     def __init__(
@@ -75,12 +57,14 @@ class KopfEdge:
         on_target: Callable[[str], None],
         admission: Callable[[ClusterClient], Admission] | None,
         loop: asyncio.AbstractEventLoop,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
         self._on_target = on_target
         self._admission = admission
         self._loop = loop
+        self._loop_factory = loop_factory
         self._clock = clock
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -114,7 +98,8 @@ class KopfEdge:
             started = self._clock()
             self._problem = ""
             try:
-                asyncio.run(self._operate())
+                with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+                    runner.run(self._operate())
                 why = "ended by itself"
             except BaseException as error:
                 why = f"{type(error).__name__}: {error}"
