@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -14,7 +15,7 @@ from syncer.api.names import GROUP, VERSION, Reason
 from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
-from syncer.errors import SyncError
+from syncer.errors import SyncError, TerminalError
 from syncer.hub.auth import Access, User, review_body
 from syncer.webhooks.access import (
     AccessReviewer,
@@ -118,7 +119,7 @@ class AdmissionHandlers:
     ) -> list[Finding]:
         model = KINDS[new["kind"]].parse(new)
         if isinstance(model, SyncTarget):
-            questions = list(sync_target_questions(None if old is None else SyncTarget.parse(old), model))
+            questions = list(sync_target_questions(_parsed(old), model))
         else:
             questions = list(placement_questions(model, context))
         answers = await asyncio.gather(*(self._review.allowed(user, question.access) for question in questions))
@@ -135,6 +136,13 @@ class AdmissionHandlers:
             **{key: value for key, value in (direct.get("kubeconfigSecretRef") or {}).items() if value},
         }
         patch["spec"] = {"connection": {"direct": {"kubeconfigSecretRef": reference}}}
+
+
+def _parsed(old: Mapping[str, Any] | None) -> SyncTarget | None:
+    """The stored SyncTarget; None where there is none or today's model cannot read it, so that more is asked."""
+    with suppress(TerminalError):
+        return None if old is None else SyncTarget.parse(old)
+    return None
 
 
 def _changes_intent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:

@@ -109,6 +109,13 @@ async def test_what_asks_for_nothing_new_passes_unasked() -> None:
     assert reviewer.asked == []
 
 
+async def test_an_old_target_that_cannot_be_read_asks_for_its_secret_again() -> None:
+    reviewer = Reviewer()
+    await _validate(reviewer, sync_target("west"), sync_target("west", colour="blue"), "UPDATE")
+    await _validate(reviewer, sync_target("west", unschedulable=True), sync_target("west"), "UPDATE")
+    assert [text for _, text in reviewer.asked] == ["get secrets/west in namespace syncline-system"]
+
+
 async def test_warnings_do_not_refuse() -> None:
     """B02"""
     warnings = await _validate(Reviewer(), placement(targets={"names": ["nowhere"]}))
