@@ -14,12 +14,13 @@ import orjson
 from status.conditions import FALSE, TRUE, UNKNOWN, ConditionIndex, Finding, Judgement, judgements, write_condition
 from status.kinds import rules_for
 from status.kinds.base import View
-from status.report import SEVERITY, Expected, Health, Mode, Report, Slot
+from status.report import NOT_THERE, SEVERITY, Expected, Health, Mode, Report, Slot
 from status.sanitize import MAX_INT32, clean_text
 from status.values import compact, count, mapping, objects, same, text, time_text
 
 STATUS_MANAGER: Final = "syncline-status"
 _READY_TYPES: Final = ("Available", "Ready")
+_DEFAULTED: Final = ("phase", "qosClass")  # what an API server sets in the status of a new object
 _GOOD: Final = (Health.HEALTHY, Health.SUSPENDED)
 
 
@@ -232,7 +233,7 @@ class Aggregator:
             now: UTC.
         """
         previous = mapping(source, "status")
-        if not self._told or self._rules.frozen(previous) or self._all_silent():
+        if not self._told or self._rules.frozen(previous) or self._nothing_yet(previous):
             return None
         if not self._own:
             self._own.append(self._canonical(previous))
@@ -280,10 +281,16 @@ class Aggregator:
         self._foreign_generation = generation if foreign else None
         return foreign
 
-    def _all_silent(self) -> bool:
-        return bool(self._order) and all(
-            self._slots[name].report is None and self._slots[name].stale_since is None for name in self._order
-        )
+    def _nothing_yet(self, previous: Mapping[str, Any]) -> bool:
+        """No target has ever said anything: not heard of, or the object is new and on its way."""
+        if not self._order or len(self._absent) < len(self._order):
+            return False
+        slots = [self._slots[name] for name in self._order]
+        if any(slot.stale_since is not None for slot in slots):
+            return False
+        reasons = {slot.report.reason for slot in slots if slot.report is not None}
+        said = {key: value for key, value in previous.items() if key not in _DEFAULTED}
+        return not reasons or (reasons == {NOT_THERE} and not compact(said, zeros=self._rules.typed))
 
     def _canonical(self, status: Mapping[str, Any]) -> bytes:
         return orjson.dumps(compact(status, zeros=self._rules.typed), option=orjson.OPT_SORT_KEYS)

@@ -21,6 +21,9 @@ _BAD: Final = re.compile(
 )
 
 
+_TYPE: Final = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")  # else a 422 for all
+
+
 class Judgement(NamedTuple):
     """What one target says about one condition type."""
 
@@ -54,7 +57,9 @@ def judgements(status: Mapping[str, Any]) -> dict[str, Judgement]:
     found: dict[str, Judgement] = {}
     for item in objects(status, "conditions"):
         kind, value = item.get("type"), item.get("status")
-        if isinstance(kind, str) and kind and value in (TRUE, FALSE, UNKNOWN) and kind not in found:
+        if not isinstance(kind, str) or kind in found or not _TYPE.fullmatch(kind):
+            continue
+        if value in (TRUE, FALSE, UNKNOWN):
             generation = item.get("observedGeneration")
             reason, message = item.get("reason"), item.get("message")
             found[kind] = Judgement(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 INVALID_STATUS: Final = "InvalidStatus"
+NOT_THERE: Final = "Missing"  # reason of a target that simply does not hold the object yet
 
 
 class Health(StrEnum):
@@ -131,7 +132,7 @@ def missing(
     target_uid: str,
     source_uid: str,
     now: float,
-    reason: str = "Missing",
+    reason: str = NOT_THERE,
     message: str = "the object is not there yet",
 ) -> Report:
     """The report for a target that is known not to hold the object: a complete list lacks it, or its apply failed."""

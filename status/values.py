@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+_QUANTITY: Final = re.compile(r"(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,2})?")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
@@ -32,6 +33,18 @@ def objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The objects in a list field; other items are left out."""
     value = holder.get(name)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def texts(holder: Mapping[str, Any], name: str) -> list[str]:
+    """The strings in a list field; other items are left out."""
+    value = holder.get(name)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def quantities(holder: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The entries of an object field that are non-negative quantities (`10Gi`)."""
+    items = mapping(holder, name).items()
+    return {key: value for key, value in items if isinstance(value, str) and _QUANTITY.fullmatch(value)}
 
 
 def time_text(moment: datetime | float) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from status.kinds.autoscaling import AutoscalerRules, DisruptionBudgetRules
+from status.kinds.autoscaler import AutoscalerRules
 from status.kinds.base import KindRules
 from status.kinds.cronjob import CronJobRules
 from status.kinds.daemonset import DaemonSetRules
 from status.kinds.deployment import DeploymentRules
+from status.kinds.disruptionbudget import DisruptionBudgetRules
 from status.kinds.generic import GenericRules
 from status.kinds.job import JobRules
 from status.kinds.loadbalancer import IngressRules, ServiceRules

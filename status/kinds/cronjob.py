@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from status.kinds.base import HEALTHY, KindRules, Verdict, View
 from status.report import Health
 from status.sanitize import MAX_LIST_ITEMS
 from status.values import mapping, objects, text, times
+
+_REFERENCE: Final = ("namespace", "name", "uid", "kind", "apiVersion")
 
 
 class CronJobRules(KindRules):
@@ -22,11 +24,12 @@ class CronJobRules(KindRules):
 
     def merge(self, view: View) -> dict[str, Any] | None:
         active = {
-            (text(item, "namespace"), text(item, "name"), text(item, "uid")): item
+            tuple(text(item, field) for field in _REFERENCE)
             for report in view.reports
             for item in objects(report.status, "active")
         }
-        merged: dict[str, Any] = {"active": [active[key] for key in sorted(active)][:MAX_LIST_ITEMS]}
+        listed = [dict(zip(_REFERENCE, values, strict=True)) for values in sorted(active)[:MAX_LIST_ITEMS]]
+        merged: dict[str, Any] = {"active": listed}
         for name in ("lastScheduleTime", "lastSuccessfulTime"):
             known = times((report.status.get(name) for report in view.reports), view.now)
             newest = known[-1] if known else text(view.previous, name)

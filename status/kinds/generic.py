@@ -35,10 +35,10 @@ class GenericRules(KindRules):
         return HEALTHY
 
     def merge(self, view: View) -> dict[str, Any] | None:
-        if not view.targets:
-            merged: dict[str, Any] = dict.fromkeys(self.counter_names(view.previous), 0)
-        elif not view.reports:
+        if not view.reports and view.held:
             return {**view.previous, "conditions": list(view.conditions)} if view.conditions else None
+        if not view.reports:
+            merged: dict[str, Any] = dict.fromkeys(self.counter_names(view.previous), 0)
         elif len(view.reports) == 1 and view.complete:
             merged = dict(view.reports[0].status)
         else:

@@ -106,11 +106,9 @@ class PodRules(KindRules):
 
     def merge(self, view: View) -> dict[str, Any] | None:
         kept = {key: view.previous[key] for key in ("qosClass",) if key in view.previous}  # immutable
-        if not view.targets:
-            over = self.terminal(view.previous)
-            return None if over else {**kept, "phase": "Pending", "conditions": list(view.conditions)}
         if not view.reports:
-            return None
+            told = {**view.previous} if view.held else {**kept, "phase": "Pending"}
+            return None if self.terminal(view.previous) else {**told, "conditions": list(view.conditions)}
         worst = worst_phase(view.reports, self.phases)
         if len(view.targets) == 1:
             merged = {**kept, **worst.status}
@@ -122,9 +120,10 @@ class PodRules(KindRules):
             if not view.complete and self.phases.index(phase) > self.phases.index("Pending"):
                 phase = "Pending"
             merged = {**kept, "phase": phase}
-            started = times((report.status.get("startTime") for report in view.reports), view.now)
-            if started:
-                merged["startTime"] = started[0]
+        started = times((report.status.get("startTime") for report in view.reports), view.now)
+        merged.pop("startTime", None)
+        if started:
+            merged["startTime"] = started[0]
         if phase_reason := text(worst.status, "reason"):
             merged |= {"reason": phase_reason, "message": text(worst.status, "message")}
         return {**merged, "conditions": list(view.conditions)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from status.kinds.base import HEALTHY, KindRules, Verdict, View
 from status.report import Health, Report
-from status.values import text
+from status.values import quantities, text, texts
 
 
 def worst_phase(reports: Sequence[Report], order: Sequence[str]) -> Report:
@@ -30,24 +30,19 @@ class VolumeClaimRules(KindRules):
         )
 
     def merge(self, view: View) -> dict[str, Any] | None:
-        if not view.targets:
-            return {**view.previous, "phase": "Pending", "conditions": []}
         if not view.reports:
-            return None
+            return None if view.held else {**view.previous, "phase": "Pending", "conditions": []}
         worst = worst_phase(view.reports, self.phases)
-        merged = {"phase": text(worst.status, "phase") or "Pending"}
-        if len(view.reports) < len(view.targets):
-            merged["phase"] = next(p for p in self.phases if p in (merged["phase"], "Pending"))
-        known = [worst, *view.reports]
-        for name in ("accessModes", "capacity"):
-            values = [report.status[name] for report in known if report.status.get(name)]
-            if values:
-                merged[name] = values[0]
+        phases = {text(worst.status, "phase") or "Pending", "Bound" if view.complete else "Pending"}
+        merged: dict[str, Any] = {"phase": next(phase for phase in self.phases if phase in phases)}
+        for report in (worst, *view.reports):
+            merged["accessModes"] = merged.get("accessModes") or texts(report.status, "accessModes")
+            merged["capacity"] = merged.get("capacity") or quantities(report.status, "capacity")
         return {**merged, "conditions": list(view.conditions)}
 
 
 class VolumeRules(KindRules):
-    fields = frozenset({"phase", "message", "reason", "lastPhaseTransitionTime"})
+    fields = frozenset({"phase", "message", "reason"})
     generational = False
     phases = ("Failed", "Released", "Pending", "Available", "Bound")
 
@@ -60,6 +55,7 @@ class VolumeRules(KindRules):
     def merge(self, view: View) -> dict[str, Any] | None:
         if not view.reports:
             return None
-        merged = dict(worst_phase(view.reports, self.phases).status)
-        merged["lastPhaseTransitionTime"] = view.previous.get("lastPhaseTransitionTime")  # the API server moves it
-        return merged
+        worst = worst_phase(view.reports, self.phases)
+        merged: dict[str, Any] = {name: text(worst.status, name) for name in ("phase", "message", "reason")}
+        moved = text(view.previous, "lastPhaseTransitionTime")  # the API server moves it
+        return {**merged, "lastPhaseTransitionTime": moved} if moved else merged

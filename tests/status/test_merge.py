@@ -71,14 +71,19 @@ def test_a_service_of_another_type_has_no_load_balancer() -> None:
 
 
 def test_active_jobs_are_united_and_the_newest_times_win() -> None:
-    one, two = ({"kind": "Job", "namespace": "shop", "name": name, "uid": name} for name in ("a", "b"))
+    one, two = (
+        {"namespace": "shop", "name": name, "uid": name, "kind": "Job", "apiVersion": "batch/v1"} for name in "ab"
+    )
     early, late = "2026-11-21T07:00:00Z", "2026-11-21T08:00:00Z"
     status = merge(
         CRONJOB,
         east={"active": [two], "lastScheduleTime": early, "lastSuccessfulTime": late},
-        west={"active": [one, two], "lastScheduleTime": late},
+        west={"active": [{**one, "name": 5}, {**one, "evil": 1}, two, "x"], "lastScheduleTime": late},
     )
-    assert status == {"active": [one, two], "lastScheduleTime": late, "lastSuccessfulTime": late}
+    assert status.pop("active")[0] == {**one, "name": ""}
+    assert status == {"lastScheduleTime": late, "lastSuccessfulTime": late}
+    status = merge(CRONJOB, east={"active": [two]}, west={"active": [one, two], "lastScheduleTime": late})
+    assert status == {"active": [one, two], "lastScheduleTime": late}
     made = aggregator(kind=CRONJOB)
     assert merged(made, source({"active": [one], "lastScheduleTime": late})) == {"active": [], "lastScheduleTime": late}
 
@@ -112,6 +117,50 @@ def test_a_claim_is_not_bound_before_all_targets_bound_it() -> None:
     assert status == {**bound, "conditions": []}
     made.expect({})
     assert merged(made, source(status))["phase"] == "Pending"
+
+
+def test_what_the_server_could_not_decode_is_left_out() -> None:
+    """B27, P9: one target's nonsense must not keep the others' status from being written."""
+    said = {"phase": "Bound", "accessModes": ["ReadWriteOnce", 5], "capacity": {"storage": "1Gi", "x": "much", "y": 1}}
+    status = merge(CLAIM, east=said, west={"phase": "Bound"})
+    assert status == {
+        "phase": "Bound",
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "conditions": [],
+    }
+    status = merge(("", "PersistentVolume"), east={"phase": "Failed", "message": 5}, west={"phase": "Bound"})
+    assert status["message"] == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "previous", "now"),
+    [
+        (
+            ("apps", "Deployment"),
+            {"observedGeneration": 1, "replicas": 3, "conditions": [condition("Available", "True")]},
+            {"replicas": 0},
+        ),
+        (
+            POD,
+            {"phase": "Running", "podIP": "10.0.0.1", "conditions": [condition("Ready", "True")]},
+            {"phase": "Pending"},
+        ),
+        (CLAIM, {"phase": "Bound", "accessModes": ["ReadWriteOnce"]}, {"phase": "Pending"}),
+        (SERVICE, balanced({"ip": "192.0.2.1"}), {"loadBalancer": {"ingress": []}}),
+        (("example.com", "Widget"), {"replicas": 3, "phase": "Up"}, {"replicas": 0}),
+    ],
+)
+def test_an_object_that_vanished_from_all_targets_is_no_longer_there(
+    kind: tuple[str, str], previous: dict[str, Any], now: dict[str, Any]
+) -> None:
+    """A new object that is on its way says nothing yet; one that was there says that it is gone."""
+    made = aggregator("east", kind=kind)
+    made.put(missing("east", target_uid="e", source_uid="u-1", now=0.0))
+    assert made.status(source({"phase": "Pending"} if "phase" in previous else {}), now=NOW) is None
+    status = merged(made, source(previous, type="LoadBalancer"))
+    assert now.items() <= status.items()
+    assert not any(item["status"] == "True" for item in status.get("conditions", []))
 
 
 def container(name: str = "web", **state: Any) -> dict[str, Any]:
@@ -182,7 +231,6 @@ def test_a_pod_without_targets_waits_unless_it_has_finished() -> None:
 def test_a_pod_that_one_target_lacks_is_pending() -> None:
     made = aggregator("east", "west", kind=POD)
     made.put(missing("west", target_uid="w", source_uid="u-1", now=0.0))
-    assert made.status(source({"phase": "Pending"}), now=NOW) is None, "nothing to say about no Pod at all"
     made.put(reported("east", {"metadata": {}, "status": {"phase": "Running"}}, POD))
     assert merged(made, source({"phase": "Running"}))["phase"] == "Pending"
 

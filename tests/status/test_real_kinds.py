@@ -134,6 +134,20 @@ MORE: Mapping[str, list[dict[str, Any]]] = {
         }
     ],
 }
+STRANGE = {
+    "phase": "Pending",
+    "message": "m",
+    "active": [{"name": 5, "evil": {}}],
+    "capacity": {"storage": "much"},
+    "accessModes": [7],
+    "startTime": "yesterday",
+    "lastScheduleTime": 5,
+    "currentRevision": ["a"],
+    "disruptedPods": {"a b": "2026-11-21T08:00:00Z", "c": 5},
+    "loadBalancer": {"ingress": [{"ip": 5}, {"ip": "1.2.3.4", "ipMode": "Odd", "ports": "none"}, "x"]},
+    "currentMetrics": "none",
+    "conditions": [{"type": "bad type!", "status": "True"}, {"type": "Ready", "status": "True", "reason": "a b"}],
+}
 HUGE = {
     "conditions": [
         {"type": f"T{n}", "status": "True", "reason": "<b>not a reason</b>\n", "message": "x\x07\n" * 9999}
@@ -146,7 +160,8 @@ def statuses(name: str) -> list[dict[str, Any]]:
     """What targets may say of a kind: the health cases, richer ones, and a hostile one."""
     files = sorted((Path(__file__).parent / "testdata").glob(f"{name}-*.yaml"))
     cases = [list(yaml.safe_load_all(path.read_text()))[1].get("status") or {} for path in files]
-    return [*cases, *MORE.get(name, []), HUGE]
+    strange = {key: value for key, value in STRANGE.items() if name != "job" or key != "active"}  # refused: no count
+    return [*cases, *MORE.get(name, []), HUGE, strange]
 
 
 def collected(name: str, source: Source, target: str, status: Mapping[str, Any]) -> Report:

@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscaler and PodDisruptionBudget: sums."""
+"""HorizontalPodAutoscaler: sums of replicas, worst conditions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, Final
 from status.conditions import FALSE, judgements
 from status.kinds.base import HEALTHY, NOT_OBSERVED, KindRules, Verdict, View
 from status.report import Health
-from status.sanitize import MAX_LIST_ITEMS
-from status.values import count, mapping, objects, text, times
+from status.values import objects, text, times
 
 _BROKEN: Final = ("FailedGet", "InvalidSelector", "InvalidMetricSourceType", "FailedComputeMetrics")
 
@@ -39,29 +38,3 @@ class AutoscalerRules(KindRules):
             merged["lastScaleTime"] = newest
         alone = len(view.targets) == 1 and len(view.reports) == 1
         return {**merged, "currentMetrics": objects(view.reports[0].status, "currentMetrics") if alone else []}
-
-
-class DisruptionBudgetRules(KindRules):
-    counters = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
-    fields = frozenset({*counters, "observedGeneration", "disruptedPods", "conditions"})
-    base_conditions = ("DisruptionAllowed",)
-
-    def health(self, manifest: Mapping[str, Any], status: Mapping[str, Any], *, observed: bool) -> Verdict:
-        if not observed:
-            return NOT_OBSERVED
-        healthy, wanted = count(status, "currentHealthy"), count(status, "desiredHealthy")
-        if healthy < wanted:
-            return Verdict(Health.PROGRESSING, "NotEnoughPods", f"{healthy} of {wanted} Pods are healthy")
-        return HEALTHY
-
-    def merge(self, view: View) -> dict[str, Any] | None:
-        merged = super().merge(view) or {}
-        disrupted = {
-            f"{report.target}/{pod}": moment
-            for report in view.reports
-            for pod, time in mapping(report.status, "disruptedPods").items()
-            for moment in times([time], view.now)
-        }
-        if disrupted:
-            merged["disruptedPods"] = {key: disrupted[key] for key in sorted(disrupted)[:MAX_LIST_ITEMS]}
-        return merged
