@@ -15,6 +15,7 @@ from syncer.api.shapes import (
     Problem,
     ProblemList,
     TargetExplanation,
+    TargetStatus,
 )
 from syncer.cli.output import age, columns, since
 
@@ -83,7 +84,7 @@ def _what_to_do(items: Iterable[Problem]) -> str:
 
 def status(found: ObjectStatus) -> str:
     """One object's state on every target."""
-    title = f"{found.object}   generation {found.generation}"
+    title = _title(found.object, found.generation)
     if not found.targets:
         return f"{title}\nNo target holds it or should hold it; syncline explain says why."
     rows = [
@@ -91,14 +92,24 @@ def status(found: ObjectStatus) -> str:
             target.name,
             target.health,
             " ".join(f"{name}={value}" for name, value in target.counters.items()),
-            f"{age(target.age_seconds)}{' (stale)' if target.stale else ''}"
-            if target.age_seconds is not None
-            else "no data",
+            _seen(target),
             target.message,
         )
         for target in found.targets
     ]
-    return f"{title}\n\n{columns(['TARGET', 'HEALTH', 'COUNTERS', 'AGE', 'MESSAGE'], rows)}"
+    return f"{title}\n\n{columns(['TARGET', 'HEALTH', 'COUNTERS', 'SEEN', 'MESSAGE'], rows)}"
+
+
+def _title(reference: str, generation: int) -> str:
+    """Kinds like ConfigMap have no generation."""
+    return f"{reference}   generation {generation}" if generation else reference
+
+
+def _seen(target: TargetStatus) -> str:
+    """How old it is what we tell."""
+    if target.age_seconds is None:
+        return "no data"
+    return f"{age(target.age_seconds)} ago (stale)" if target.stale else "live"
 
 
 def pods(found: PodList, *, wide: bool = False) -> str:
@@ -124,7 +135,7 @@ def pods(found: PodList, *, wide: bool = False) -> str:
 
 def explanation(found: Explanation) -> str:
     """Which placement matched, what each target gets or why not, who owns which field, what to do."""
-    parts = [f"{found.object}   generation {found.generation}"]
+    parts = [_title(found.object, found.generation)]
     if found.skip_reason:
         parts.append(f"\nNever placed: {found.skip_reason}")
     parts.append("\nPlacements")
@@ -158,7 +169,7 @@ def _target(target: TargetExplanation) -> list[str]:
         return [f"✗ {target.name}: {target.why_not or 'not selected'}"]
     mark = "✓" if target.state == "Synced" else "…" if target.state in ("Pending", "Deleting") else "✗"
     told = [target.state or "Unknown"]
-    if target.applied_generation is not None:
+    if target.applied_generation:
         told.append(f"generation {target.applied_generation}")
     if target.placement:
         told.append(f"by {target.placement}")

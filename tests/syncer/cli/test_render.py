@@ -71,9 +71,13 @@ def test_status_tells_stale_from_fresh_from_no_data() -> None:
     )
     lines = render.status(found).splitlines()
     assert lines[0] == f"{WEB}   generation 3"
-    assert lines[3].split() == ["east", "Healthy", "replicas=4", "readyReplicas=4", "2s", "-"]
+    assert lines[3].split() == ["east", "Healthy", "replicas=4", "readyReplicas=4", "live", "-"]
     assert lines[4].split() == ["north", "Unknown", "-", "no", "data", "-"]
-    assert "10m (stale)" in lines[5]
+    assert "10m ago (stale)" in lines[5]
+
+
+def test_kinds_without_a_generation_show_none() -> None:
+    assert render.status(ObjectStatus(object="v1/ConfigMap/shop/web")).startswith("v1/ConfigMap/shop/web\n")
 
 
 def test_status_without_targets_points_to_explain() -> None:

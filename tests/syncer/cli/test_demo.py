@@ -1,0 +1,52 @@
+"""`make demo` and `make down`, as a newcomer runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.local.assets import find
+from deploy.local.demo import OPERATOR
+from deploy.local.fleet import Fleet
+
+
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_the_demo_runs_twice_and_down_leaves_nothing(tmp_path: Path) -> None:
+    """Applied once, it runs on two clusters; the second run finds it all; nothing is left at the end."""
+    assert find(os.environ, note=lambda line: None) is not None, "run `make assets` once"
+    folder = tmp_path / "fleet"
+    try:
+        first = run("deploy.local.demo", "--dir", folder)
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert "deployment.apps/web   6/6" in first.stdout
+        assert "deployment.apps/web   4/4" in first.stdout
+        assert "deployment.apps/web   2/2" in first.stdout
+        assert "mirror.example/library/nginx:1.27   us" in first.stdout
+        assert "nginx:1.27   eu" in first.stdout
+        assert "Everything is in sync." in first.stdout
+        assert f"make down DIR={folder}" in first.stdout
+        fleet = Fleet.load(folder)
+        config = fleet.kubectl("west", "-n", "shop", "get", "configmap", "web", "-o", "json")
+        assert json.loads(config.stdout)["data"]["currency"] == "USD"
+        operator = fleet.table.read(OPERATOR)
+        assert operator is not None
+        assert operator.alive
+        second = run("deploy.local.demo", "--dir", folder)
+        assert second.returncode == 0, second.stdout + second.stderr
+    finally:
+        started = Fleet.load(folder).table.records() if (folder / "fleet.json").exists() else []
+        ended = run("deploy.local", "down", "--dir", folder)
+    assert ended.returncode == 0, ended.stderr
+    assert started
+    assert not [record.name for record in started if record.alive]
