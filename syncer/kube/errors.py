@@ -17,12 +17,14 @@ from syncer.errors import ConflictError, SyncError, TerminalError, TransientErro
 
 MESSAGE_LIMIT: Final = 2048  # characters; a 422 on a big object repeats itself for every item
 
-_TYPED_VALUE = re.compile(r'&?value\.valueUnstructured\{[^\n]*|got "(?:[^"\\]|\\.)*"', re.DOTALL)
+_GOT_VALUE = re.compile(r"(expected [^,\n]{1,80}, got )(?![a-z]+(?:$|[\s;]))[^\n]*")  # a type's name may stay
 _INVALID_VALUE = re.compile(
     r'((?:Invalid|Unsupported|Duplicate) value: )("(?:[^"\\]|\\.)*"|\{.*?\}|\[.*?\]|[^\s:,;]+)', re.DOTALL
 )
 _MANAGER = re.compile(r'conflict with "((?:[^"\\]|\\.)*)"')
-_TYPED_PATCH: Final = "failed to create typed patch object"
+# Both answer 500 and mean that the object does not fit the schema: the first before merging, the second after it.
+_MISFITS: Final = ("failed to create typed patch object", "failed to convert new object")
+_WRONG_TYPE = re.compile(r"(\.[^\s:;]*): expected ")
 _NOT_DECLARED = re.compile(r"(\.[^\s:;]*): field not declared in schema")
 _DUPLICATE = re.compile(r"(\.[^\s:;]*): duplicate entries for key (\[.*?\])(?=$|[\s,;])")
 _IMMUTABLE: Final = ("immutable", "updates to", "may not change")
@@ -30,7 +32,7 @@ _TOO_LARGE: Final = (
     "request is too large",
     "etcdserver: request is too large",
     "trying to send message larger than max",
-    "exceeds the max message size",
+    "may not be more than 1048576 bytes",  # ConfigMaps and Secrets, as 422
 )
 
 
@@ -163,16 +165,18 @@ class TooLarge(ApiError, TerminalError):
 
 
 class SchemaMismatch(ApiError, TerminalError):
-    """500 with `failed to create typed patch object`: terminal although it is a 500.
+    """The object does not fit the server's schema: terminal although it is a 500.
+
+    Only the first field at fault is named; there may be more.
 
     Attributes:
-        pointer: the server's path, `.spec.template.spec.foo`.
+        pointer: the server's path, `.spec.template.spec.foo`; None where it does not say.
         problem: `undeclared` (the target does not know the field), `duplicate` (a keyed list names one item twice), or
-            `other`.
+            `type` (a value that the field cannot hold: text for a number, no quantity, no base64).
         duplicate_key: for `duplicate`, the key as the server writes it, `[name="A"]`.
     """
 
-    problem: Literal["undeclared", "duplicate", "other"] = "other"
+    problem: Literal["undeclared", "duplicate", "type"] = "type"
     duplicate_key: str | None = None
 
 
@@ -242,7 +246,7 @@ def error_from_status(
     )
     seconds = _seconds(retry_after) or details.retryAfterSeconds or None
     reason = status.reason if status else ""
-    if code >= 500 and _TYPED_PATCH in message:
+    if code >= 500 and any(text in message for text in _MISFITS):
         return _schema_mismatch(code, message, causes)
     kind = _classify(code, reason, message, causes)
     if kind is TooManyRequests:
@@ -279,10 +283,10 @@ def _missing(details: _Details, resource: str) -> Literal["object", "namespace",
 
 def _schema_mismatch(code: int, message: str, causes: tuple[Cause, ...]) -> SchemaMismatch:
     undeclared, duplicate = _NOT_DECLARED.search(message), _DUPLICATE.search(message)
-    found = undeclared or duplicate
+    found = undeclared or duplicate or _WRONG_TYPE.search(message)
     reason = Reason.FIELD_PRUNED if undeclared else Reason.INVALID
     error = SchemaMismatch(code, reason, message, causes=causes, pointer=found.group(1) if found else None)
-    error.problem = "undeclared" if undeclared else "duplicate" if duplicate else "other"
+    error.problem = "undeclared" if undeclared else "duplicate" if duplicate else "type"
     error.duplicate_key = duplicate.group(2) if duplicate and not undeclared else None
     return error
 
@@ -301,7 +305,7 @@ def clean(message: str, *, secret: bool = False) -> str:
         message: as received.
         secret: the request was about a Secret: every quoted invalid value goes as well.
     """
-    text = _TYPED_VALUE.sub("a value", message) if "got " in message or "valueUnstructured" in message else message
+    text = _GOT_VALUE.sub(r"\1a value", message)
     if secret:
         text = _INVALID_VALUE.sub(r"\1(hidden)", text)
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"

@@ -154,16 +154,36 @@ def test_duplicate_entries_name_list_and_key() -> None:
     assert error.reason == Reason.INVALID
 
 
-def test_other_typed_patch_failures_are_terminal_and_lose_their_values() -> None:
-    """P17."""
-    error = answer(
-        500,
-        message="failed to create typed patch object (default/s; /v1, Kind=Secret): .data.x: expected string, "
-        'got &value.valueUnstructured{Value:map[string]interface {}{"k":"canary-1"}}',
-    )
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        (
+            "failed to create typed patch object (default/s; /v1, Kind=Secret): .data.x: expected string, "
+            'got &value.valueUnstructured{Value:map[string]interface {}{"k":"canary-1"}}',
+            ".data.x",
+        ),
+        (
+            "failed to create typed patch object (/s; /v1, Kind=Secret): .d: expected string, got &{map[k:canary-1]}",
+            ".d",
+        ),
+        (
+            "failed to create typed patch object (/p; apps/v1, Kind=Deployment): "
+            ".spec.replicas: expected numeric (int or float), got string",
+            ".spec.replicas",
+        ),
+        (
+            "failed to convert new object (/s; /v1, Kind=Secret) to proper version: illegal base64 data at byte 3",
+            None,
+        ),
+    ],
+)
+def test_values_of_a_wrong_type_are_terminal_and_not_repeated(text: str, pointer: str | None) -> None:
+    """P17: two kinds of 500 that no retry heals."""
+    error = answer(500, message=text)
     assert isinstance(error, e.SchemaMismatch)
-    assert error.problem == "other"
+    assert (error.problem, error.pointer, error.reason) == ("type", pointer, Reason.INVALID)
     assert "canary" not in str(error)
+    assert "got string" in str(error) or pointer != ".spec.replicas"
 
 
 def test_an_immutable_field_is_found_and_another_uid_is_not_one() -> None:
@@ -203,6 +223,7 @@ def test_an_immutable_field_is_found_and_another_uid_is_not_one() -> None:
         "etcdserver: request is too large",
         "rpc error: trying to send message larger than max (2097200 vs. 2097152)",
         "Request entity too large: limit is 3145728",
+        'ConfigMap "p" is invalid: []: Too long: may not be more than 1048576 bytes',
     ],
 )
 def test_too_large_is_recognised_whatever_the_status(message: str) -> None:

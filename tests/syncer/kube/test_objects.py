@@ -273,12 +273,10 @@ def test_resource_info_says_paths_and_names() -> None:
     assert DEPLOYMENTS.group_kind == GroupKind("apps", "Deployment")
 
 
-@pytest.mark.parametrize(
-    ("namespace", "name"), [("a/b", ""), ("..", "x"), ("shop", "a/b"), ("shop", "."), ("shop", "..")]
-)
-def test_names_that_would_change_the_path_are_refused(namespace: str, name: str) -> None:
+@pytest.mark.parametrize(("place", "name"), [("a/b", ""), ("..", "x"), ("shop", "a/b"), ("shop", "."), ("shop", "..")])
+def test_names_that_would_change_the_path_are_refused(place: str, name: str) -> None:
     with pytest.raises(TerminalError, match="not a name"):
-        DEPLOYMENTS.path(namespace, name)
+        DEPLOYMENTS.path(place, name)
 
 
 def test_a_cluster_scoped_kind_has_no_namespace() -> None:
