@@ -9,7 +9,7 @@ from syncer.api.names import Reason
 
 HINTS: Final[Mapping[str, str]] = {
     Reason.TARGET_NOT_FOUND: (
-        "Correct the name in spec.targets.names, or add the target: syncline target add NAME --target- kubeconfig FILE."
+        "Correct the name in spec.targets.names, or add the target: syncline target add NAME --target-kubeconfig FILE."
     ),
     Reason.TARGET_NOT_READY: (
         "See why it is not Ready: kubectl describe synctarget NAME; what is placed there stays as it is."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from syncer.api.hints import hint
 from syncer.api.shapes import (
@@ -23,37 +23,11 @@ _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
 NOTHING_WRONG: Final = "Everything is in sync."
 
 
-class ObjectName(NamedTuple):
-    """`apps/v1/Deployment/shop/web`, taken apart."""
-
-    api_version: str
-    kind: str
-    namespace: str  # "" for cluster-scoped objects
-    name: str
-
-    @property
-    def short(self) -> str:
-        """`Deployment/web`."""
-        return f"{self.kind}/{self.name}"
-
-
-def object_name(text: str) -> ObjectName:
-    """Take the hub's form of an object apart; text of another form becomes the name."""
-    parts = text.split("/")
-    head = 1 if _VERSION.fullmatch(parts[0]) else 2
-    version, rest = "/".join(parts[:head]), parts[head:]
-    match rest:
-        case [kind, namespace, name]:
-            return ObjectName(version, kind, namespace, name)
-        case [kind, name]:
-            return ObjectName(version, kind, "", name)
-        case _:
-            return ObjectName("", "", "", text)
-
-
-def _short(text: str) -> str:
-    name = object_name(text)
-    return name.short if name.kind else name.name
+def short(reference: str) -> str:
+    """`apps/v1/Deployment/shop/web`, `v1/ConfigMap/shop/web` or `Placement/shop/web` as `Deployment/web` and so on."""
+    parts = reference.split("/")
+    kind = parts[1] if _VERSION.fullmatch(parts[0]) else parts[2] if len(parts) > 3 else parts[0]
+    return f"{kind}/{parts[-1]}"
 
 
 def problems(found: ProblemList, *, wide: bool = False) -> str:
@@ -65,8 +39,9 @@ def problems(found: ProblemList, *, wide: bool = False) -> str:
         header.insert(3, "PLACEMENT")
     rows = []
     for item in found.items:
-        row = [item.namespace, item.object if wide else _short(item.object), item.target, item.reason]
-        row += [since(item.since), item.message]
+        about = item.object or item.placement or f"SyncTarget/{item.target}"
+        row = [item.namespace, about if wide else short(about), item.target, item.reason]
+        row += [since(item.since), _message(item.reason, item.message)]
         if wide:
             row.insert(3, item.placement)
         rows.append(row)
@@ -76,9 +51,14 @@ def problems(found: ProblemList, *, wide: bool = False) -> str:
     return "\n".join(part for part in parts if part or part == "").rstrip()
 
 
+def _message(reason: str, message: str) -> str:
+    """A message without the reason that stands beside it already."""
+    return message.removeprefix(f"{reason}: ")
+
+
 def _what_to_do(items: Iterable[Problem]) -> str:
-    advice = {item.reason: item.hint or hint(item.reason) for item in items}
-    told = [(f"{reason}:", text) for reason, text in sorted(advice.items()) if text]
+    advice = {(item.reason, item.hint or hint(item.reason)) for item in items}
+    told = [(f"{reason}:", text) for reason, text in sorted(advice) if text]
     return "What to do:\n" + columns([], told, indent="  ") if told else ""
 
 
@@ -175,7 +155,7 @@ def _target(target: TargetExplanation) -> list[str]:
         told.append(f"by {target.placement}")
     lines = [f"{mark} {target.name}: {', '.join(told)}"]
     if target.reason or target.message:
-        lines.append(f"    {': '.join(filter(None, (target.reason, target.message)))}")
+        lines.append(f"    {': '.join(filter(None, (target.reason, _message(target.reason, target.message))))}")
         lines += [f"    → {text}" for text in [target.hint or hint(target.reason)] if text]
     if target.observed != "present":
         lines.append(f"    on the target: {target.observed}")

@@ -217,7 +217,8 @@ def _of_placement(record: PlacementRecord) -> Iterator[Problem]:
     if record.error is not None:
         yield _problem(**about, reason=record.error[0], message=record.error[1])
     for kind in record.unserved:
-        yield _problem(**about, reason=Reason.API_MISSING, message=f"upstream does not serve {kind}")
+        advice = "Correct the kind in spec.resources of the placement, or install its CRD upstream."
+        yield _problem(**about, reason=Reason.API_MISSING, message=f"upstream does not serve {kind}", advice=advice)
     selection = record.selection
     if selection is None:
         return
@@ -229,8 +230,8 @@ def _of_placement(record: PlacementRecord) -> Iterator[Problem]:
         yield _problem(**about, reason=Reason.NO_TARGETS, message="spec.targets selects no target")
 
 
-def _problem(*, reason: str, message: str, **about: str) -> Problem:
-    return Problem(reason=reason, message=message[:_TEXT], hint=hint(reason), **about)
+def _problem(*, reason: str, message: str, advice: str = "", **about: str) -> Problem:
+    return Problem(reason=reason, message=message[:_TEXT], hint=advice or hint(reason), **about)
 
 
 def pod_info(target: str, pod: Mapping[str, Any], now: float) -> PodInfo:

@@ -18,6 +18,7 @@ def test_a_hint_is_one_short_line_that_ends_like_a_sentence(text: str) -> None:
     assert "\n" not in text
     assert len(text) <= 160
     assert text.endswith(".")
+    assert "- " not in text
 
 
 def test_the_words_of_a_target_have_hints_too_and_unknown_words_have_none() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from syncer.api.shapes import (
     Explanation,
     FieldOwner,
@@ -15,18 +17,24 @@ from syncer.api.shapes import (
     TargetStatus,
 )
 from syncer.cli import render
-from syncer.cli.render import ObjectName, object_name
 
 WEB = "apps/v1/Deployment/shop/web"
 
 
-def test_objects_of_all_four_forms_are_taken_apart() -> None:
-    assert object_name(WEB) == ObjectName("apps/v1", "Deployment", "shop", "web")
-    assert object_name("v1/ConfigMap/shop/web") == ObjectName("v1", "ConfigMap", "shop", "web")
-    assert object_name("v1/Namespace/shop") == ObjectName("v1", "Namespace", "", "shop")
-    name = "rbac.authorization.k8s.io/v1/ClusterRole/admin"
-    assert object_name(name) == ObjectName("rbac.authorization.k8s.io/v1", "ClusterRole", "", "admin")
-    assert object_name("odd") == ObjectName("", "", "", "odd")
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        (WEB, "Deployment/web"),
+        ("v1/ConfigMap/shop/web", "ConfigMap/web"),
+        ("v1/Namespace/shop", "Namespace/shop"),
+        ("rbac.authorization.k8s.io/v1/ClusterRole/admin", "ClusterRole/admin"),
+        ("Placement/shop/web", "Placement/web"),
+        ("ClusterPlacement/base", "ClusterPlacement/base"),
+        ("SyncTarget/east", "SyncTarget/east"),
+    ],
+)
+def test_every_form_of_a_reference_is_shortened_to_kind_and_name(reference: str, text: str) -> None:
+    assert render.short(reference) == text
 
 
 def test_no_problem_is_said_in_one_line() -> None:
@@ -38,6 +46,7 @@ def test_problems_say_what_where_why_and_what_to_do_once_per_reason() -> None:
         items=[
             Problem(object=WEB, namespace="shop", target="west", reason="ImmutableField", message="spec.selector"),
             Problem(object=WEB, namespace="shop", target="east", reason="ImmutableField", message="spec.selector"),
+            Problem(placement="Placement/shop/x", namespace="shop", reason="NoTargets", message="NoTargets: none"),
             Problem(target="north", reason="Frozen", message="80 deletes wait", hint="Ack it."),
         ],
         omitted=7,
@@ -46,7 +55,8 @@ def test_problems_say_what_where_why_and_what_to_do_once_per_reason() -> None:
     lines = text.splitlines()
     assert lines[0].split() == ["NAMESPACE", "OBJECT", "TARGET", "REASON", "SINCE", "MESSAGE"]
     assert lines[1].split() == ["shop", "Deployment/web", "west", "ImmutableField", "-", "spec.selector"]
-    assert lines[3].startswith("-           -                north")
+    assert lines[3].split() == ["shop", "Placement/x", "-", "NoTargets", "-", "none"]
+    assert lines[4].split()[:3] == ["-", "SyncTarget/north", "north"]
     assert text.count("onImmutable") == 1
     assert "Frozen:           Ack it." in text
     assert "7 more" in text
