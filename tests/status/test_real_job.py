@@ -12,7 +12,7 @@ from status.aggregator import Aggregator
 from status.collector import collect
 from status.report import Expected, Report
 from tests.status.builders import JOB, condition, conditions
-from tests.status.upstream import Source
+from tests.status.upstream import Api, Source
 from tests.support.fleet import Kubectl
 
 START, LATER, END = "2026-11-20T09:00:00Z", "2026-11-20T09:00:30Z", "2026-11-20T09:05:00Z"
@@ -40,8 +40,8 @@ def job(namespace: str, name: str = "once", **spec: Any) -> dict[str, Any]:
 class JobLine:
     """A Job upstream and an aggregator that expects it on two targets."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str, **spec: Any) -> None:
-        self.source = Source(kubectl, job(namespace, **spec), "job")
+    def __init__(self, upstream: Api, namespace: str, **spec: Any) -> None:
+        self.source = Source(upstream, job(namespace, **spec))
         self.made = Aggregator(JOB, self.source.uid)
         self.made.expect({"east": Expected(1), "west": Expected(1)})
 
@@ -65,8 +65,8 @@ class JobLine:
         return self.source.write(self.made)
 
 
-def test_a_job_completes_when_both_targets_completed(kubectl: Kubectl, namespace: str) -> None:
-    line = JobLine(kubectl, namespace)
+def test_a_job_completes_when_both_targets_completed(upstream: Api, kubectl: Kubectl, namespace: str) -> None:
+    line = JobLine(upstream, namespace)
     status = line.say("east", startTime=LATER, active=1, ready=1)
     assert status == {"active": 1, "ready": 1, "startTime": LATER, "terminating": 0}
     status = line.say("west", startTime=START, active=1, ready=0)
@@ -90,8 +90,8 @@ def test_a_job_completes_when_both_targets_completed(kubectl: Kubectl, namespace
     assert not line.write()
 
 
-def test_a_job_fails_only_when_the_other_target_has_finished_too(kubectl: Kubectl, namespace: str) -> None:
-    line = JobLine(kubectl, namespace)
+def test_a_job_fails_only_when_the_other_target_has_finished_too(upstream: Api, namespace: str) -> None:
+    line = JobLine(upstream, namespace)
     line.say("east", startTime=START, active=1)
     line.say("west", startTime=START, active=1)
     status = line.say("east", startTime=START, failed=7, terminating=1, conditions=FAILED[:1])
@@ -106,8 +106,8 @@ def test_a_job_fails_only_when_the_other_target_has_finished_too(kubectl: Kubect
     assert (status["failed"], status["succeeded"]) == (7, 1)
 
 
-def test_a_suspended_job_is_resumed_and_completes(kubectl: Kubectl, namespace: str) -> None:
-    line = JobLine(kubectl, namespace, suspend=True)
+def test_a_suspended_job_is_resumed_and_completes(upstream: Api, namespace: str) -> None:
+    line = JobLine(upstream, namespace, suspend=True)
     suspended = condition("Suspended", "True", "JobSuspended", "Job suspended")
     line.say("east", conditions=[suspended])
     status = line.say("west", conditions=[suspended])
@@ -130,15 +130,15 @@ def test_a_suspended_job_is_resumed_and_completes(kubectl: Kubectl, namespace: s
     assert set(conditions(status)) == {"Suspended", "SuccessCriteriaMet", "Complete"}
 
 
-def test_a_job_ends_although_no_target_told_a_start(kubectl: Kubectl, namespace: str) -> None:
-    line = JobLine(kubectl, namespace, suspend=True, completions=0)
+def test_a_job_ends_although_no_target_told_a_start(upstream: Api, namespace: str) -> None:
+    line = JobLine(upstream, namespace, suspend=True, completions=0)
     for target in ("east", "west"):
         status = line.say(target, conditions=COMPLETE)
     assert status["startTime"] <= status["completionTime"] <= datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_counters_do_not_fall_when_a_target_leaves_or_its_job_is_gone(kubectl: Kubectl, namespace: str) -> None:
-    line = JobLine(kubectl, namespace, completions=5)
+def test_counters_do_not_fall_when_a_target_leaves_or_its_job_is_gone(upstream: Api, namespace: str) -> None:
+    line = JobLine(upstream, namespace, completions=5)
     line.say("east", startTime=START, active=1, succeeded=2, failed=1)
     line.say("west", startTime=START, active=1, succeeded=2, failed=1)
     line.made.expect({"east": Expected(1)})
@@ -207,18 +207,18 @@ BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("rule", BROKEN)
-def test_the_server_refuses_a_broken_rule(rule: str, kubectl: Kubectl, namespace: str) -> None:
+def test_the_server_refuses_a_broken_rule(rule: str, upstream: Api, namespace: str) -> None:
     """Why the merge of Jobs is as it is: each rule broken by hand is a 422."""
     before, after, refusal = BROKEN[rule]
-    source = Source(kubectl, job(namespace), "job")
+    source = Source(upstream, job(namespace))
     if before:
         assert source.refusal(before) == ""
     assert refusal in source.refusal(after)
 
 
-def test_an_announced_end_that_somebody_else_wrote_is_kept(kubectl: Kubectl, namespace: str) -> None:
+def test_an_announced_end_that_somebody_else_wrote_is_kept(upstream: Api, namespace: str) -> None:
     """FailureTarget cannot be taken back: the Job ends as Failed although both targets completed."""
-    line = JobLine(kubectl, namespace)
+    line = JobLine(upstream, namespace)
     assert line.source.refusal({"startTime": START, "conditions": FAILED[:1]}) == ""
     line.source.reread()
     line.say("east", startTime=START, completionTime=END, succeeded=1, conditions=COMPLETE)

@@ -13,7 +13,7 @@ import yaml
 from status.aggregator import Aggregator
 from status.collector import collect
 from status.report import Expected, Report, missing
-from tests.status.upstream import Source
+from tests.status.upstream import Api, Source
 from tests.support.fleet import Kubectl, wait_until
 
 NOW = 1_790_000_000.0
@@ -201,7 +201,7 @@ def steps(
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_server_takes_every_merged_status(name: str, kubectl: Kubectl, namespace: str) -> None:
+def test_the_server_takes_every_merged_status(name: str, upstream: Api, kubectl: Kubectl, namespace: str) -> None:
     """B27, P5: whatever two targets say, come, go or fall silent, the server takes it and it settles at once."""
     api_version, kind, spec = SOURCES[name]
     group_kind = (api_version.rpartition("/")[0] if "/" in api_version else "", kind)
@@ -212,7 +212,7 @@ def test_the_server_takes_every_merged_status(name: str, kubectl: Kubectl, names
     for number, status in enumerate(said):
         manifest: dict[str, Any] = {"apiVersion": api_version, "kind": kind, "spec": spec}
         manifest["metadata"] = {"name": f"web-{number}", "namespace": namespace}
-        source = Source(kubectl, manifest, kind.lower())
+        source = Source(upstream, manifest)
         made = Aggregator(group_kind, source.uid)
         for step in steps(name, source, made, status, said[(number + 1) % len(said)]):
             written += source.write(made)

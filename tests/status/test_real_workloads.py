@@ -13,7 +13,7 @@ from status.aggregator import Aggregator
 from status.collector import collect, waiting_reason
 from status.report import Expected, Report, missing
 from tests.status.builders import conditions
-from tests.status.upstream import Source
+from tests.status.upstream import Api, Source
 from tests.support.fleet import Kubectl, wait_until
 
 TARGETS = ("east", "west")
@@ -40,11 +40,11 @@ def workload(kind: str, namespace: str, **spec: Any) -> dict[str, Any]:
 class Line:
     """A source upstream, its copies on both targets, and the aggregator between; the engine's part done by hand."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, upstream: Api, kubectl: Kubectl, namespace: str, manifest: Mapping[str, Any]) -> None:
         self.kubectl, self.namespace = kubectl, namespace
         self.manifest = manifest
         self.kind = ("apps", manifest["kind"])
-        self.source = Source(kubectl, manifest, manifest["kind"].lower())
+        self.source = Source(upstream, manifest)
         self.made = Aggregator(self.kind, self.source.uid)
         self.carried: dict[str, int] = {}  # {target: source generation}
         self.expect()
@@ -89,7 +89,7 @@ class Line:
 
     def waits(self, condition: str) -> bool:
         """Whether `kubectl wait` returns at once."""
-        said = self.kubectl.attempt("upstream", "wait", *self.scope, f"--for=condition={condition}", "--timeout=1s")
+        said = self.kubectl.attempt("upstream", "wait", *self.scope, f"--for=condition={condition}", "--timeout=0")
         return said.returncode == 0
 
     @property
@@ -98,10 +98,10 @@ class Line:
 
 
 def test_a_deployment_is_available_and_rolled_out_only_when_it_is_on_all_targets(
-    kubectl: Kubectl, namespace: str
+    upstream: Api, kubectl: Kubectl, namespace: str
 ) -> None:
     """P8: with plain sums one target at 2/2 would already read as rolled out."""
-    line = Line(kubectl, namespace, workload("Deployment", namespace))
+    line = Line(upstream, kubectl, namespace, workload("Deployment", namespace))
     line.sync("east")
     wait_until(lambda: line.collected("readyReplicas", 2))
     assert "Waiting for deployment spec update to be observed" in line.rollout()
@@ -136,8 +136,8 @@ def test_a_deployment_is_available_and_rolled_out_only_when_it_is_on_all_targets
     assert not line.made.foreign_writer(line.source.present)
 
 
-def test_why_a_pod_does_not_run_is_told_in_the_condition(kubectl: Kubectl, namespace: str) -> None:
-    line = Line(kubectl, namespace, workload("Deployment", namespace))
+def test_why_a_pod_does_not_run_is_told_in_the_condition(upstream: Api, kubectl: Kubectl, namespace: str) -> None:
+    line = Line(upstream, kubectl, namespace, workload("Deployment", namespace))
     template = json.loads(json.dumps(line.manifest["spec"]["template"]))
     line.sync("east")
     line.sync("west", template={**template, "spec": {**template["spec"], "nodeSelector": {"disk": "none"}}})
@@ -172,10 +172,10 @@ def test_why_a_pod_does_not_run_is_told_in_the_condition(kubectl: Kubectl, names
     ("kind", "ready", "wanted"), [("StatefulSet", "readyReplicas", 4), ("DaemonSet", "numberReady", 6)]
 )
 def test_other_workloads_are_rolled_out_only_on_all_targets(
-    kind: str, ready: str, wanted: int, kubectl: Kubectl, namespace: str
+    kind: str, ready: str, wanted: int, upstream: Api, kubectl: Kubectl, namespace: str
 ) -> None:
     """P8."""
-    line = Line(kubectl, namespace, workload(kind, namespace))
+    line = Line(upstream, kubectl, namespace, workload(kind, namespace))
     line.sync("east")
     wait_until(lambda: line.collected(ready, wanted // 2))
     assert "update to be observed" in line.rollout()
@@ -187,26 +187,29 @@ def test_other_workloads_are_rolled_out_only_on_all_targets(
     assert line.waits("Available")
 
 
-def test_a_paused_deployment_counts_as_observed(kubectl: Kubectl, namespace: str) -> None:
-    line = Line(kubectl, namespace, workload("Deployment", namespace, paused=True))
+def test_a_paused_deployment_counts_as_observed(upstream: Api, kubectl: Kubectl, namespace: str) -> None:
+    line = Line(upstream, kubectl, namespace, workload("Deployment", namespace, paused=True))
     for target in TARGETS:
         line.sync(target)
     wait_until(lambda: line.collected("observedGeneration", 1))
     assert [line.made.summary(target)[1] for target in TARGETS] == ["Suspended", "Suspended"]
 
 
-def test_an_upstream_controller_that_writes_the_status_too_is_noticed(kubectl: Kubectl, namespace: str) -> None:
+def test_an_upstream_controller_that_writes_the_status_too_is_noticed(
+    upstream: Api, kubectl: Kubectl, namespace: str
+) -> None:
     """The status of another manager is told from ours by managedFields and, without them, by its content."""
-    line = Line(kubectl, namespace, workload("Deployment", namespace))
+    line = Line(upstream, kubectl, namespace, workload("Deployment", namespace))
     for target in TARGETS:
         line.sync(target)
     wait_until(lambda: line.collected("readyReplicas", 4))
     line.source.reread()
     assert not line.made.foreign_writer(line.source.present)
-    scope = ("upstream", "patch", *line.scope, "--subresource=status")
-    body = json.dumps({"status": {"replicas": 0, "readyReplicas": 0, "availableReplicas": 0, "updatedReplicas": 0}})
-    kubectl(*scope, "--field-manager=kube-controller-manager", "--type=merge", "-p", body)
+    body = json.dumps({"status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1, "updatedReplicas": 1}})
+    line.source.patch_status(body.encode(), "application/merge-patch+json", "kube-controller-manager")
     line.source.reread()
-    assert "managedFields" not in line.source.present["metadata"]
+    managed = line.source.present["metadata"].pop("managedFields")
+    writers = {entry["manager"] for entry in managed if entry.get("subresource") == "status"}
+    assert writers == {"syncline-status", "kube-controller-manager"}
     assert line.made.foreign_writer(line.source.present)
     assert line.source.write(line.made), "and it is put right"
