@@ -81,7 +81,7 @@ class Informer:
     """Mirrors the objects of one kind that selectors and namespace choose; one task runs it.
 
     Attributes:
-        synced: a complete list was taken once; stays True.
+        synced: a complete list was taken once, and all of it was told; stays True.
         fresh: the watch is alive right now; a cache that is not fresh may be old, and absence from it proves nothing.
         last_contact: clock reading of the last byte from the server.
         error: why the cache is not followed, or None.
@@ -299,13 +299,13 @@ class Informer:
         self._cache.update(found)
         self._saw(version)
         first = not self.synced
-        self._synced.set()
         spread = self._rng.uniform(0.5, 1.0) if first else self._rng.uniform(0.9, 1.1)
         self._audit_at = self._clock() + self._audit_seconds * spread
         for told, event in enumerate(changes(before, found), 1):
             self._emit(event)
             if told % _BATCH == 0:
                 await asyncio.sleep(0)
+        self._synced.set()  # not before everybody was told of every object: who is asked in between knows only a part
         self._emit(InformerEvent(EventType.SYNCED if first else EventType.RELISTED, proof="relist"))
 
     async def _watch(self, *, initial: bool) -> None:

@@ -634,3 +634,16 @@ async def test_a_line_above_the_limit_is_refused() -> None:
     assert await anext(found) == [b"ok"]
     with pytest.raises(MalformedAnswer):
         await anext(found)
+
+
+async def test_synced_comes_after_the_last_object_was_told(api: FakeApi, start: Start) -> None:
+    """P3: who hears of objects must know all of them before anybody may believe in an absence."""
+    for number in range(600):
+        api.put(CONFIGMAPS, configmap(f"c{number:03}"))
+    watched = start()
+    early: list[int] = []
+    while not watched.informer.synced:
+        early.append(len(watched.events))
+        await asyncio.sleep(0)
+    assert len(watched.events) >= 600
+    assert any(0 < count < 600 for count in early)  # others had a turn in the middle of the telling
