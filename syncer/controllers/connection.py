@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -16,11 +16,14 @@ from syncer.controllers.rights import (
     Rules,
     accepted,
 )
+from syncer.errors import SyncError
 from syncer.kube.client import ClusterClient
+from syncer.kube.errors import ApiError, NotFound
 from syncer.kube.objects import ResourceInfo
 from syncer.placement.policy import ResourcePolicy
 
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/synctargets.syncline.io"
 NODE_PAGE: Final = 250
 MAX_NODES: Final = 10_000
 MAX_SINGLE_REVIEWS: Final = 60  # SelfSubjectAccessReviews of one check
@@ -130,3 +133,21 @@ def compare_kinds(
 
 def _incompatible_first(resource: SyncedResource) -> tuple[bool, str, str]:
     return resource.state == "Accepted", resource.group, resource.resource
+
+
+def reason_of(error: SyncError) -> str:
+    """The word for conditions that a failed probe gets."""
+    status = error.status if isinstance(error, ApiError) else 0
+    return {401: "Unauthorized", 403: "Forbidden"}.get(status, "Unreachable")
+
+
+async def crd_state(upstream: ClusterClient) -> Literal["present", "leaving", "unknown"]:
+    """Whether the SyncTarget kind itself is being removed, asked live."""
+    try:
+        answer = await upstream.request("GET", CRD_PATH, headers=METADATA_ONLY)
+    except NotFound:
+        return "leaving"
+    except SyncError:
+        return "unknown"
+    metadata = orjson.loads(answer.body).get("metadata") or {}
+    return "leaving" if metadata.get("deletionTimestamp") else "present"

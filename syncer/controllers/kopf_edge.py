@@ -27,6 +27,7 @@ FIRST_PAUSE_SECONDS: Final = 1.0  # before kopf is started again; doubled up to 
 LONGEST_PAUSE_SECONDS: Final = 30.0
 HEALTHY_SECONDS: Final = 60.0  # a run this long forgets earlier failures
 STOP_SECONDS: Final = 5.0
+GOODBYE_SECONDS: Final = 0.1  # closed TLS connections need a few turns of the loop to say goodbye
 
 log = structlog.get_logger()
 
@@ -155,6 +156,7 @@ class KopfEdge:
         finally:
             if client is not None:
                 await client.close()
+            await asyncio.sleep(GOODBYE_SECONDS)
 
 
 def open_session(credentials: ClusterCredentials, grant: Grant) -> aiohttp.ClientSession:

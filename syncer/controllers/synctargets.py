@@ -10,8 +10,9 @@ from typing import Final
 
 import structlog
 
+from syncer.controllers.ports import TargetEngine
 from syncer.controllers.secrets import SecretWatch
-from syncer.controllers.target import ProbeSettings, Surroundings, TargetEngine, TargetSession
+from syncer.controllers.target import ProbeSettings, Surroundings, TargetSession
 from syncer.errors import NotLeadingError
 from syncer.kube.client import ClusterClient
 from syncer.kube.objects import ResourceInfo

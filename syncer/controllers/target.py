@@ -9,17 +9,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Final
 
 import orjson
 import structlog
 
-from syncer.api.names import STATUS_MANAGER, TARGET_FINALIZER, Reason
-from syncer.api.synctarget import FrozenStatus, SyncTarget, SyncTargetStatus
+from syncer.api.names import TARGET_FINALIZER, Reason
+from syncer.api.synctarget import SyncTarget, SyncTargetStatus
 from syncer.controllers import connection
+from syncer.controllers.ports import SYNCTARGETS, TargetEngine
 from syncer.controllers.probe import ProbeTracker, Verdict
+from syncer.controllers.reporter import StatusReporter
 from syncer.controllers.secrets import SecretProblem, SecretWatch
-from syncer.controllers.status import TargetFacts, build_status, worth_writing
+from syncer.controllers.status import TargetFacts
 from syncer.errors import SyncError, TerminalError, TransientError
 from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.credentials import ClusterCredentials
@@ -29,29 +31,15 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
 from syncer.placement.policy import ResourcePolicy
 
-SYNCTARGETS: Final = ResourceInfo("syncline.io", "v1alpha1", "synctargets", "SyncTarget", namespaced=False)
-CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/synctargets.syncline.io"
 LOOK_AROUND_SECONDS: Final = 60.0  # kinds and rights are asked again
 CAPACITY_SECONDS: Final = 300.0
+RESYNC_SECONDS: Final = 60.0  # the SyncTarget is read again even if nobody said that it changed (F04)
 DRAIN_POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 2.0  # after the upstream API server failed us
 ATTACH_SECONDS: Final = 0.2  # the engine has its own watch of SyncTargets, which may be a moment behind
 LINGER_SECONDS: Final = 10.0  # a replaced client finishes what it has in flight
 
 log = structlog.get_logger()
-
-
-class TargetEngine(Protocol):
-    """What the controller tells and asks the sync engine."""
-
-    def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None: ...
-    def attached(self, name: str) -> bool: ...
-    def detach_target(self, name: str, reason: str) -> None: ...
-    def target_reachable(self, name: str, reachable: bool, since: float, message: str) -> None: ...
-    def drained(self, name: str) -> bool: ...
-    def objects(self, name: str) -> int: ...
-    def frozen(self, name: str) -> tuple[str, str] | None:
-        """(token, message); an empty token means that nothing may be written anywhere."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +95,11 @@ class TargetSession:
         self._uid = ""  # of the SyncTarget, known to the engine
         self._tracker = self._new_tracker()
         self._problem: Verdict | None = None  # why there is nothing to probe
+        self._refusal: tuple[str, str] | None = None  # the problem that was logged last
         self._told: tuple[bool, str] | None = None  # what the engine was told
         self._facts = TargetFacts(0, self._tracker.verdict)
-        self._written: SyncTargetStatus | None = None
-        self._written_at = 0.0
-        self._probe_at = self._look_at = self._capacity_at = 0.0
+        self._reporter = self._new_reporter()
+        self._probe_at = self._look_at = self._capacity_at = self._read_at = 0.0
         self._log = log.bind(target=name)
 
     def wake(self, *, changed: bool = False) -> None:
@@ -164,6 +152,9 @@ class TargetSession:
         if target is None:
             return RETRY_SECONDS
         now = self._around.clock()
+        if now >= self._read_at:
+            self._dirty, self._read_at = True, now + RESYNC_SECONDS
+            return 0.0
         if now >= self._probe_at:
             await self._connect_or_probe(target)
             unknown_yet = self._link is not None and not self._around.engine.attached(self.name)
@@ -192,7 +183,7 @@ class TargetSession:
         if TARGET_FINALIZER not in found.finalizers and not found.terminating:
             found = await self._patch_finalizers(found, (*found.finalizers, TARGET_FINALIZER))
         self._uid, self.created, self._finalizers = found.uid, found.creation_timestamp, found.finalizers
-        self._dirty = False
+        self._dirty, self._read_at = False, self._around.clock() + RESYNC_SECONDS
         try:
             target = SyncTarget.parse(found.manifest())
         except TerminalError as error:
@@ -225,8 +216,7 @@ class TargetSession:
             allocatable=status.allocatable,
             resources=status.synced_resources,
         )
-        if status.conditions:
-            self._written, self._written_at = status, self._around.clock()
+        self._reporter.go_on_from(status)
 
     async def _connect_or_probe(self, target: SyncTarget) -> None:
         """Bring the connection to what the SyncTarget says, and see whether it answers."""
@@ -288,7 +278,7 @@ class TargetSession:
         try:
             uid = await connection.ask_cluster_uid(client, self._around.probe.timeout)
         except SyncError as error:
-            self._tracker.failure(reason_of(error), str(error), self._around.clock())
+            self._tracker.failure(connection.reason_of(error), str(error), self._around.clock())
             return False
         except (KeyError, TypeError, ValueError):
             self._tracker.failure("MalformedAnswer", "what answers is no Kubernetes API", self._around.clock())
@@ -300,6 +290,7 @@ class TargetSession:
         if self._tracker.success(self._around.clock()):
             self._look_at = 0.0
         self._facts = replace(self._facts, heartbeat=self._around.now(), cluster_uid=uid)
+        self._refusal = None
         return True
 
     def _wrong_cluster(self, uid: str) -> tuple[str, str] | None:
@@ -320,9 +311,10 @@ class TargetSession:
 
     def _refuse(self, reason: str, message: str) -> None:
         """There is nothing to probe: no usable connection is described, or it leads to a wrong cluster."""
-        if self._problem is None or (self._problem.reason, self._problem.message) != (reason, message):
+        self._problem = Verdict(False, reason, message, self._around.clock())
+        if self._refusal != (reason, message):
             self._log.warning("target not usable", reason=reason, detail=message)
-            self._problem = Verdict(False, reason, message, self._around.clock())
+            self._refusal = (reason, message)
         self._disconnect(message)
         self._tracker = self._new_tracker()
 
@@ -401,7 +393,7 @@ class TargetSession:
 
     async def _waits_for(self, target: SyncTarget) -> str:
         """What the deletion still waits for; "" if nothing."""
-        api = await crd_state(self._around.upstream)
+        api = await connection.crd_state(self._around.upstream)
         if api == "leaving":
             return ""  # Syncline is being removed, which never removes workloads: let go without draining
         if api == "unknown":
@@ -419,45 +411,8 @@ class TargetSession:
         return await self._around.upstream.patch(SYNCTARGETS, "", self.name, orjson.dumps(body), MERGE_PATCH)
 
     async def _report(self) -> None:
-        """Write the status if that is worth it."""
-        engine, verdict = self._around.engine, self._verdict
-        if verdict.reachable is None and self._written is not None:
-            return  # just started: what an earlier leader wrote stands until there is an answer
-        token, why = engine.frozen(self.name) or ("", "")
-        frozen = FrozenStatus(token=token, since=self._frozen_since(token), message=why) if token else None
-        facts = replace(
-            self._facts,
-            verdict=verdict,
-            objects=engine.objects(self.name),
-            frozen=frozen,
-            stopped="" if token else why,
-        )
-        status = build_status(facts, self._written or SyncTargetStatus(), now=self._around.now())
-        self._around.metrics.target_ready.labels(self.name).set(0 if status.reason else 1)
-        if not worth_writing(status, self._written, age_seconds=self._around.clock() - self._written_at):
-            return
-        manifest: dict[str, Any] = {
-            "apiVersion": SYNCTARGETS.api_version,
-            "kind": SYNCTARGETS.kind,
-            "metadata": {"name": self.name, "uid": self._uid},
-            "status": status.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        }
-        await self._around.upstream.apply(
-            SYNCTARGETS,
-            "",
-            self.name,
-            orjson.dumps(manifest),
-            force=True,
-            manager=STATUS_MANAGER,
-            subresource="status",
-        )
-        self._written, self._written_at = status, self._around.clock()
-
-    def _frozen_since(self, token: str) -> str:
-        before = self._written.frozen if self._written else None
-        if before is not None and before.token == token:
-            return before.since
-        return self._around.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        facts = replace(self._facts, verdict=self._verdict)
+        await self._reporter.report(facts, uid=self._uid)
 
     @property
     def _verdict(self) -> Verdict:
@@ -467,30 +422,16 @@ class TargetSession:
         probe = self._around.probe
         return ProbeTracker(threshold=probe.failures, interval_seconds=probe.interval, now=self._around.clock())
 
+    def _new_reporter(self) -> StatusReporter:
+        around = self._around
+        return StatusReporter(
+            self.name, around.upstream, around.engine, around.metrics, clock=around.clock, now=around.now
+        )
+
     def _forget(self) -> None:
         """Another SyncTarget of the same name: nothing of the old one holds."""
         self._disconnect("the SyncTarget was replaced")
-        self._target = self._written = self._problem = self._refused = None
+        self._target = self._problem = self._refused = None
+        self._reporter = self._new_reporter()
         self._tracker = self._new_tracker()
         self._facts = TargetFacts(0, self._tracker.verdict)
-
-
-def reason_of(error: SyncError) -> str:
-    """The word for conditions that a failed probe gets."""
-    return (
-        {401: "Unauthorized", 403: "Forbidden"}.get(error.status, "Unreachable")
-        if isinstance(error, ApiError)
-        else "Unreachable"
-    )
-
-
-async def crd_state(upstream: ClusterClient) -> Literal["present", "leaving", "unknown"]:
-    """Whether the SyncTarget kind itself is being removed, asked live."""
-    try:
-        answer = await upstream.request("GET", CRD_PATH, headers=connection.METADATA_ONLY)
-    except NotFound:
-        return "leaving"
-    except SyncError:
-        return "unknown"
-    metadata = orjson.loads(answer.body).get("metadata") or {}
-    return "leaving" if metadata.get("deletionTimestamp") else "present"

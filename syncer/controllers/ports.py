@@ -1,0 +1,24 @@
+"""What the SyncTarget controller needs of the sync engine, and the kind it controls."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from syncer.kube.client import ClusterClient
+from syncer.kube.discovery import Discovery
+from syncer.kube.objects import ResourceInfo
+
+SYNCTARGETS: Final = ResourceInfo("syncline.io", "v1alpha1", "synctargets", "SyncTarget", namespaced=False)
+
+
+class TargetEngine(Protocol):
+    """What the controller tells and asks the sync engine."""
+
+    def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None: ...
+    def attached(self, name: str) -> bool: ...
+    def detach_target(self, name: str, reason: str) -> None: ...
+    def target_reachable(self, name: str, reachable: bool, since: float, message: str) -> None: ...
+    def drained(self, name: str) -> bool: ...
+    def objects(self, name: str) -> int: ...
+    def frozen(self, name: str) -> tuple[str, str] | None:
+        """(token, message); an empty token means that nothing may be written anywhere."""
