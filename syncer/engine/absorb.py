@@ -82,6 +82,8 @@ def _fail(memory: Memory, wanted: Wanted, reason: str, message: str) -> Memory:
 def _absorb_schema(memory: Memory, error: SchemaMismatch, wanted: Wanted) -> Memory:
     """A 500 that never goes away: the target's schema does not know a field, or a keyed list has an item twice."""
     found = place(error.pointer, wanted.manifest)
+    if error.problem == "duplicate" and found is not None and found.endswith("/env") and found not in memory.deduped:
+        return replace(memory, deduped=(*memory.deduped, found))
     if error.problem != "undeclared" or found is None or found in memory.dropped:
         return _fail(memory, wanted, Reason.INVALID, error.message)
     return replace(memory, dropped=(*memory.dropped, found))

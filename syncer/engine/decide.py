@@ -11,7 +11,7 @@ import msgspec
 from syncer.api.names import Reason
 from syncer.conflict.existing import Found, Refuse, resolve_existing
 from syncer.engine import actions as do
-from syncer.engine.drift import compare, live_values, without
+from syncer.engine.drift import compare, live_values, shaped
 from syncer.engine.pair import Absent, Failure, Memory, Outcome, Present, State, Unknown
 from syncer.engine.situation import Held, Situation, Unwanted, Wanted
 from syncer.kube.fields import digest
@@ -101,7 +101,7 @@ def _decide_creation(situation: Situation, wanted: Wanted) -> do.Action | do.Set
         return _hold(situation.namespace_problem, memory)
     if wanted.namespace and (memory.namespace_missing or not situation.namespace_ready):
         return do.EnsureNamespace()
-    return do.Create(without(wanted.manifest, memory.dropped))
+    return do.Create(shaped(wanted.manifest, msgspec.structs.replace(memory, ceded=())))
 
 
 def _kin(observed: KubeObject, situation: Situation) -> bool:
@@ -128,7 +128,7 @@ def _decide_takeover(situation: Situation, wanted: Wanted, observed: KubeObject)
             msgspec.structs.replace(situation.memory, failure=failure), State.FAILED, verdict.reason, verdict.message
         )
     force = wanted.policy.existing == "Overwrite" or wanted.policy.fields == "UpstreamWins"
-    manifest = without(wanted.manifest, situation.memory.dropped + situation.memory.ceded)
+    manifest = shaped(wanted.manifest, situation.memory)
     return do.Apply(manifest, observed.uid, force=force)
 
 
@@ -143,7 +143,7 @@ def _apply(wanted: Wanted, memory: Memory, observed: KubeObject, repairs: tuple[
         ceding = live_values(observed, ignored)
         if ceding is not None:
             return do.Cede(ceding, observed.uid)
-    manifest = without(wanted.manifest, ignored + memory.ceded + memory.dropped)
+    manifest = shaped(wanted.manifest, memory, ignored)
     return do.Apply(manifest, observed.uid, force=wanted.policy.fields == "UpstreamWins", repairs=repairs)
 
 

@@ -150,7 +150,10 @@ class Downstream:
 
 def forget_answers(pair: Pair) -> None:
     """Judge a pair from scratch at its next pass: compare field by field, and try again what was refused for good."""
-    pair.memory = Memory(uid=pair.memory.uid, applied=pair.memory.applied, ceded=pair.memory.ceded)
+    known = pair.memory
+    pair.memory = Memory(
+        uid=known.uid, applied=known.applied, ceded=known.ceded, dropped=known.dropped, deduped=known.deduped
+    )
     pair.live = None
 
 

@@ -14,8 +14,10 @@ from syncer.kube.fields import (
     ListValue,
     Path,
     differing,
+    get_pointer,
     pointer,
     remove_pointer,
+    set_pointer,
     surplus,
     uncovered,
 )
@@ -32,7 +34,7 @@ class Drift:
 
 def compare(wanted: Wanted, memory: Memory, observed: KubeObject) -> Drift:
     """Compare what we want to own with what we own and what stands there, guided by our field ownership."""
-    expected = without(wanted.manifest, wanted.policy.ignored() + memory.ceded + memory.dropped)
+    expected = shaped(wanted.manifest, memory, wanted.policy.ignored())
     owned = FieldSet.parse(observed.owned)
     live = observed.manifest()
     pointers = {pointer(path, expected) for path in uncovered(expected, owned)}
@@ -53,6 +55,14 @@ def _below(found: str, wanted: Wanted, memory: Memory) -> bool:
     """Is this field one that we sent once and do not maintain?"""
     skipped = wanted.policy.ignored() + memory.ceded + memory.dropped
     return any(found == p or found.startswith(p + "/") for p in skipped)
+
+
+def shaped(manifest: Mapping[str, Any], memory: Memory, ignored: Sequence[str] = ()) -> Mapping[str, Any]:
+    """What is sent of a manifest: less what is ignored, ceded or unknown to the target, variables named once."""
+    for found in memory.deduped:
+        entries = {entry["name"]: entry for entry in get_pointer(manifest, found, ())}
+        manifest = set_pointer(manifest, found, list(entries.values()))
+    return without(manifest, (*ignored, *memory.ceded, *memory.dropped))
 
 
 def without(manifest: Mapping[str, Any], pointers: Sequence[str]) -> Mapping[str, Any]:

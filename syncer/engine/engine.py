@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,7 @@ from syncer.engine.state import Pair, Source
 from syncer.engine.statuswriter import StatusWriter
 from syncer.engine.targets import Link, TargetRuntime
 from syncer.engine.telling import Telling
+from syncer.engine.view import View
 from syncer.engine.watches import Watches
 from syncer.engine.world import AUDIT_SECONDS, CATCH_UP, World
 from syncer.errors import SyncError, TerminalError
@@ -43,6 +45,7 @@ SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, 
 GUARD_SECONDS = 5.0
 RESELECT_SECONDS = 10.0  # evictAfter and readiness have no event of their own
 START_RETRY_SECONDS = 1.0
+AUDITS_PER_SCHEMA_LOOK = 12  # a field that a target does not know is offered to it once an hour (B25)
 
 log = structlog.get_logger()
 
@@ -78,12 +81,15 @@ class Engine:
         self._watches = Watches(self.world, self.sight, upstream, self._source_event, self._downstream.event)
         self._statuses = StatusWriter(self.world, upstream, metrics, self._telling.source_trouble, mono=clock)
         self._placements = PlacementStatusWriter(self.world, upstream, mono=clock)
-        passes = Passes(self.world, self.sight, Executor(upstream, self._guard), metrics, self._told)
+        passes = Passes(
+            self.world, self.sight, Executor(upstream, self._guard), metrics, self._telling.with_missing, self._told
+        )
         self._pairs = Dispatcher(self.world.queue, passes.run, clock)
         self._status_work = Dispatcher(self._statuses.queue, self._statuses.run, clock)
         self._placement_work = Dispatcher(self._placements.queue, self._placements.run, clock)
         self._namespace_work = Dispatcher(self._keeper.queue, self._keeper.run, clock)
         self._background: set[asyncio.Task[None]] = set()
+        self.view = View(self.world, self.sight, upstream, frozen=self.frozen)
         self.world.wake = self._pairs.wake
         self.world.object_changed = self._object_changed
         self.world.placement_changed = self._placement_changed
@@ -406,16 +412,20 @@ class Engine:
 
     async def _audit(self) -> None:
         """Try again what was refused for good: a schema, a quota or a webhook may have changed without an event."""
-        while True:
+        for audit in itertools.count(1):
             await asyncio.sleep(AUDIT_SECONDS)
             for target in self.world.targets.values():
                 if target.link is not None:
                     target.link.book.forget_problems()
             for source in list(self.world.sources.values()):
                 for target_name, pair in source.pairs.items():
-                    if pair.memory.failure is not None:
-                        pair.memory = replace(pair.memory, failure=None, dropped=())
-                        self.world.enqueue(SyncKey(source.key, target_name), CATCH_UP)
+                    if pair.memory.dropped and audit % AUDITS_PER_SCHEMA_LOOK == 0:
+                        pair.memory = replace(pair.memory, dropped=(), owned=b"")
+                    elif pair.memory.failure is not None:
+                        pair.memory = replace(pair.memory, failure=None)
+                    else:
+                        continue
+                    self.world.enqueue(SyncKey(source.key, target_name), CATCH_UP)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

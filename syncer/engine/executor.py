@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from syncer.api.names import CEDED_MANAGER
 from syncer.engine import actions as do
-from syncer.engine.guard import ApiGuard
+from syncer.engine.guard import ApiGuard, Lost
 from syncer.engine.state import Source
 from syncer.engine.targets import Link
 from syncer.kube.client import ClusterClient
@@ -19,6 +19,14 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 
 class SourceStillThereError(Exception):
     """The live check found the source: its absence was our cache's mistake."""
+
+
+class Wish(NamedTuple):
+    """What is known of somebody's wish to un-place an object, see `ApiGuard.verify`."""
+
+    since: float
+    lost: Lost | None
+    given_up: bool
 
 
 class Executor:
@@ -35,14 +43,14 @@ class Executor:
         info: ResourceInfo,
         link: Link,
         observed: KubeObject | None,
-        since: float,
+        wish: Wish,
     ) -> do.Replied:
         """Carry out an action.
 
         Args:
             info: the kind as the target serves it.
             observed: the object that the decision looked at, None if it was absent.
-            since: monotonic seconds after which a check of our own API must have been made.
+            wish: what `VerifyIntent` has to prove.
         Raises:
             ApiError: the server refused, or could not be asked.
             NotProven: our own API is not in place.
@@ -75,7 +83,8 @@ class Executor:
                     raise SourceStillThereError(str(key))
                 return do.Replied(observed, proof="source absent from a complete list, and a live GET answers 404")
             case do.VerifyIntent():
-                return do.Replied(observed, proof=await self._guard.verify(since))
+                proof = await self._guard.verify(wish.since, wish.lost, given_up=wish.given_up)
+                return do.Replied(observed, proof=proof)
 
     @staticmethod
     async def _apply(

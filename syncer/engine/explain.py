@@ -129,7 +129,7 @@ class _About:
             name=name,
             selected=True,
             placement=record.path if record is not None else "",
-            state=pair.outcome.state,
+            state=pair.outcome.state if runtime.ready else "Unknown",
             reason=pair.outcome.reason or ("" if runtime.ready else Reason.TARGET_NOT_READY),
             message=message[:_TEXT],
             hint=hint(pair.outcome.reason),

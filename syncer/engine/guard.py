@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import orjson
 
@@ -22,6 +23,13 @@ _METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8
 _CONFIGMAP = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{HUB_CONFIGMAP}"
 
 
+class Lost(NamedTuple):
+    """An object of our own API that went away."""
+
+    plural: str
+    created: str  # its creationTimestamp; an object is never older than the CRD that it belongs to
+
+
 class NotProven(Exception):  # an answer, not a fault
     """The live check could not show that our API is in place; the text says why."""
 
@@ -32,6 +40,7 @@ class ApiGuard:
     Attributes:
         problem: why writes must stop ("" while everything is in place).
         reinstalled: the CRDs are not the ones that stood here when objects were placed.
+        installation: names the present CRDs; another text after they were installed anew.
     """
 
     def __init__(self, client: ClusterClient, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,15 +49,22 @@ class ApiGuard:
         self._lock = asyncio.Lock()
         self._verified_at = float("-inf")  # start of the last check that went well
         self._uids: dict[str, str] = {}
-        self._recorded: dict[str, str] | None = None
+        self._created: dict[str, str] = {}  # creation times of the present CRDs
+        self._recorded: dict[str, str] | None = None  # UIDs as the hub's ConfigMap has them, None until it was read
         self.problem = ""
         self.reinstalled = False
+
+    @property
+    def installation(self) -> str:
+        return self._uids.get("placements", "")[:8]
 
     async def check(self) -> bool:
         """Ask the API server now. Returns whether everything is in place; sets `problem` otherwise."""
         started = self._clock()
         try:
-            found = {name: await self._uid(name) for name in CRDS}
+            found = {name: await self._crd(name) for name in CRDS}
+            if self._recorded is None:
+                self._recorded = await self._read()
         except NotProven as why:
             self.problem = str(why)
             return False
@@ -59,35 +75,44 @@ class ApiGuard:
             return False
         self._verified_at = started
         self.problem = ""
-        if self._uids and found != self._uids:
-            self.reinstalled = True
-        self._uids = found
+        self._uids = {name: uid for name, (uid, _) in found.items()}
+        self._created = {name: created for name, (_, created) in found.items()}
+        self.reinstalled = bool(self._recorded) and self._recorded != self._uids
         return True
 
-    async def verify(self, since: float) -> str:
-        """Prove that our API was in place after `since` (monotonic seconds); one check serves many callers.
+    async def verify(self, since: float, lost: Lost | None, *, given_up: bool = False) -> str:
+        """Prove that un-placing was somebody's wish: our API was in place after `since`, and it is still the same.
 
+        One check serves many callers.
+
+        Args:
+            since: monotonic seconds.
+            lost: the object of our API whose going un-placed; None if nobody saw what did.
+            given_up: a person acknowledged that what an earlier installation left may go.
         Raises:
-            NotProven: it is gone, terminating, replaced, or nobody answered.
+            NotProven: the API is gone, terminating, replaced since, or nobody answered.
         """
         async with self._lock:
             if self._verified_at <= since and not await self.check():
                 raise NotProven(self.problem or "the upstream API server does not answer")
+        older = self.reinstalled if lost is None else lost.created < self._created[lost.plural]
+        if older and not given_up:
+            raise NotProven("the CRDs of Syncline were installed again since it was placed, and nothing places it now")
         return f"API {GROUP} in place, placements CRD uid {self._uids['placements']}"
 
     async def load(self) -> None:
         """Compare with the CRDs that the last leader recorded, before any decision. Raises ApiError if it cannot."""
-        if not await self.check():
-            return
+        if await self.check() and not self._recorded:
+            await self.record()
+
+    async def _read(self) -> dict[str, str]:
+        """The CRDs that placed what is placed; empty if nobody wrote them down."""
         try:
             data = (await self._client.get_json(_CONFIGMAP)).get("data") or {}
-            self._recorded = orjson.loads(data.get(RECORD_KEY) or "{}")
         except NotFound:
-            self._recorded = {}
-        if self._recorded and self._recorded != self._uids:
-            self.reinstalled = True
-        if not self._recorded:
-            await self.record()
+            return {}
+        recorded: dict[str, str] = orjson.loads(data.get(RECORD_KEY) or "{}")
+        return recorded
 
     async def record(self) -> None:
         """Remember the present CRDs as the ones that placed what is placed: nothing is left of earlier ones."""
@@ -107,7 +132,8 @@ class ApiGuard:
         self._recorded = dict(self._uids)
         self.reinstalled = False
 
-    async def _uid(self, plural: str) -> str:
+    async def _crd(self, plural: str) -> tuple[str, str]:
+        """(uid, creation time) of one of our CRDs."""
         name = f"{plural}.{GROUP}"
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
         try:
@@ -117,4 +143,4 @@ class ApiGuard:
         metadata = orjson.loads(answer.body)["metadata"]
         if metadata.get("deletionTimestamp"):
             raise NotProven(f"CustomResourceDefinition {name} is being deleted")
-        return str(metadata["uid"])
+        return str(metadata["uid"]), str(metadata["creationTimestamp"])

@@ -74,6 +74,7 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     owned: bytes = b""  # digest of the fields we owned after it; b"" means: compare field by field
     failure: Failure | None = None
     dropped: tuple[str, ...] = ()  # pointers that this target's schema does not know (FieldPruned)
+    deduped: tuple[str, ...] = ()  # pointers of env lists that name a variable twice; the last one is sent
     ceded: tuple[str, ...] = ()  # pointers left to another manager (DownstreamWins)
     stale: bool = False  # the server contradicted our view: read live before the next decision
     recreate: str = ""  # uid of an object that must go before ours can be created

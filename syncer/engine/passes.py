@@ -15,7 +15,7 @@ from syncer.conflict.fights import FightHistory
 from syncer.engine import actions as do
 from syncer.engine.absorb import absorb_error, absorb_reply
 from syncer.engine.decide import decide
-from syncer.engine.executor import Executor, SourceStillThereError
+from syncer.engine.executor import Executor, SourceStillThereError, Wish
 from syncer.engine.guard import NotProven
 from syncer.engine.intents import situation
 from syncer.engine.pair import ABSENT, Outcome, Present, State
@@ -38,6 +38,7 @@ INTENT_FRESH_SECONDS = 2.0  # a live check of our own API is good for this long 
 log = structlog.get_logger()
 
 Told = Callable[[Source, Pair, str, Outcome], None]  # source, pair, target, new outcome
+Amend = Callable[[Source, str, Outcome], Outcome]
 
 
 @dataclass
@@ -56,14 +57,18 @@ class Passes:
     """Runs passes over pairs and keeps their records.
 
     Args:
+        amend: may add a warning to the outcome of an object that is in sync (source, target, outcome).
         told: called when a pair's outcome changes.
     """
 
-    def __init__(self, world: World, sight: Sight, executor: Executor, metrics: Metrics, told: Told) -> None:
+    def __init__(
+        self, world: World, sight: Sight, executor: Executor, metrics: Metrics, amend: Amend, told: Told
+    ) -> None:
         self._world = world
         self._sight = sight
         self._executor = executor
         self._metrics = metrics
+        self._amend = amend
         self._told = told
 
     async def run(self, key: SyncKey) -> None:
@@ -114,10 +119,8 @@ class Passes:
         if info is None:
             self._retry(key, 5.0)  # it was served when the situation was taken
             return False
-        unplaced = current.pair.unplaced
-        since = unplaced.at if unplaced is not None else self._world.clock() - INTENT_FRESH_SECONDS
         try:
-            reply = await self._executor.perform(step, current.source, info, current.link, observed, since)
+            reply = await self._executor.perform(step, current.source, info, current.link, observed, self._wish(current))
         except ApiError as error:
             return self._refused(key, current, now, step, error)
         except NotProven as why:
@@ -131,6 +134,14 @@ class Passes:
             return False
         self._accepted(current, now, step, reply, observed)
         return True
+
+    def _wish(self, current: _Pass) -> Wish:
+        """What is known of why the pair is not placed any more."""
+        target, unplaced = current.target, current.pair.unplaced
+        given_up = target.name in self._world.acknowledged
+        if unplaced is not None:
+            return Wish(unplaced.at, unplaced.lost, given_up)
+        return Wish(self._world.clock() - INTENT_FRESH_SECONDS, target.lost if target.draining else None, given_up)
 
     async def _may_write(self, key: SyncKey, current: _Pass, step: do.Action) -> bool:
         """Deletion budget, fights, and the target's rate limit."""
@@ -252,6 +263,8 @@ class Passes:
 
     def _settle(self, source: Source, pair: Pair, target: TargetRuntime, outcome: Outcome) -> None:
         """Record an outcome and tell of it if it is news."""
+        if outcome.state is State.SYNCED and not outcome.reason:
+            outcome = self._amend(source, target.name, outcome)
         if outcome == pair.outcome:
             return
         before = pair.outcome

@@ -197,8 +197,14 @@ def _conditions(record: PlacementRecord, folds: Mapping[str, Fold], lost: list[s
     else:
         found.append(("Scheduled", "True", "Scheduled", f"{len(folds)} targets: {', '.join(folds)}"))
     errors = [(name, error) for name, entry in folds.items() for error in entry.errors]
+    if record.unserved:
+        message = (
+            f"the upstream API server serves no {', '.join(record.unserved)}; correct the spelling or install the CRD"
+        )
+        first = first or Reason.API_MISSING
+        errors.insert(0, ("upstream", {"object": "", "reason": Reason.API_MISSING, "message": message}))
     behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
-    if behind or not folds:
+    if behind or not folds or record.unserved:
         reason, message = _first(errors) or (
             "Progressing",
             f"not everything is applied on {', '.join(behind)}" if behind else "no targets",

@@ -10,7 +10,6 @@ from syncer.kube.discovery import Discovery
 from syncer.kube.informer import Informer
 from syncer.kube.objects import ResourceInfo
 
-
 LISTS_AT_ONCE = 5  # per cluster: an API server that comes back is not asked everything in the same moment
 
 

@@ -12,6 +12,7 @@ from status.aggregator import Aggregator
 from status.report import Report
 from syncer.api.keys import ObjectKey
 from syncer.conflict.fights import FightHistory
+from syncer.engine.guard import Lost
 from syncer.engine.pair import ABSENT, Absent, Memory, Observation, Outcome, Present, State, Unknown
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compiled import CompiledPlacement
@@ -59,6 +60,7 @@ class Unplaced:
     at: float  # monotonic seconds
     counted: bool = True  # spends the deletion budget
     verify: bool = False  # the cause may be our own API being removed: check that live first
+    lost: Lost | None = None  # with `verify`: the placement or target that went away
 
 
 class Pair:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from syncer.api.keys import GroupResource
 from syncer.api.names import Reason
 from syncer.api.synctarget import SyncTarget
+from syncer.engine.guard import Lost
 from syncer.engine.lanes import BreakerState, CircuitBreaker, TokenBucket
 from syncer.engine.namespaces import NamespaceBook
 from syncer.engine.sight import LISTS_AT_ONCE
@@ -101,6 +102,11 @@ class TargetRuntime:
             self.since = since
         self.state = compile_target(self.model, ready=self.ready)
         return changed
+
+    @property
+    def lost(self) -> Lost:
+        """The SyncTarget as evidence, should it go."""
+        return Lost("synctargets", self.model.metadata.creation_timestamp)
 
     @property
     def draining(self) -> bool:

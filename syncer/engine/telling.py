@@ -37,8 +37,6 @@ class Telling:
         runtime = self._world.targets.get(target)
         if runtime is not None:
             self._metrics.synced_objects.labels(target).set(runtime.synced)
-        if outcome.state is State.SYNCED:
-            outcome = self._with_missing(source, target, outcome)
         told = None
         if outcome.reason in _NORMAL or worth_telling(outcome):
             text = f"{target}: {outcome.message}" if outcome.message else target
@@ -47,7 +45,7 @@ class Telling:
             told = ev.Outcome(outcome.reason, text, warning=warning)
         self._tell(source, target, told)
 
-    def _with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
+    def with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
         """A workload that refers to something that is not placed to the same target is in sync, but will not run."""
         missing = self.missing(source, target)
         if not missing:

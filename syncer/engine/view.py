@@ -123,9 +123,12 @@ class View:
         )
 
     def _problems(self) -> Iterator[Problem]:
+        if self._world.frozen:
+            advice = "Install the CRDs again: syncline crds | kubectl apply --server-side -f -; nothing is deleted meanwhile."
+            yield _problem(reason=Reason.FROZEN, message=self._world.frozen, advice=advice)
         for name, runtime in self._world.targets.items():
             frozen = self._frozen(name)
-            if frozen:
+            if frozen and not self._world.frozen:
                 yield _problem(target=name, reason=Reason.FROZEN, message=frozen[1])
             if not runtime.ready:
                 since = rfc3339(runtime.since)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import orjson
 import structlog
+from msgspec.structs import replace
 
-from syncer.api.keys import GroupKind, GroupResource
-from syncer.api.names import GROUP, MANAGED_BY_LABEL
+from syncer.api.keys import GroupKind, GroupResource, SyncKey
+from syncer.api.names import GROUP, MANAGED_BY_LABEL, Reason
 from syncer.engine.namespaces import NAMESPACES
 from syncer.engine.sight import Sight
 from syncer.engine.state import PlacementRecord
@@ -24,7 +25,7 @@ from syncer.placement.compiled import ANY
 SCALED = {GroupKind("apps", "Deployment"), GroupKind("apps", "StatefulSet"), GroupKind("apps", "ReplicaSet")}
 AUTOSCALERS = GroupKind("autoscaling", "HorizontalPodAutoscaler")
 WATCHED = frozenset({"list", "watch"})
-UNRESOLVED_RETRY_SECONDS = 2.0
+LACKING_RETRY_SECONDS = 2.0
 REFRESH_SECONDS = 30.0
 DEBOUNCE_SECONDS = 0.02  # many placements that arrive together are looked at once
 _METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
@@ -53,6 +54,7 @@ class Watches:
         self._on_target = on_target
         self._tasks: dict[GroupResource, asyncio.Task[None]] = {}
         self._leftovers: dict[str, set[GroupResource]] = {}  # by target: kinds of which something of ours was found
+        self._lacking: set[str] = set()  # names of targets that do not serve a placed kind; "" is the upstream
         self._unsure = ""  # why a kind that a placement names could not be looked up
         self._changed = asyncio.Event()
         self._changed.set()
@@ -64,35 +66,53 @@ class Watches:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        refresh_at = self._world.clock() + REFRESH_SECONDS
         try:
             while True:
-                delay = REFRESH_SECONDS if not self._sight.unsettled else UNRESOLVED_RETRY_SECONDS
+                now = self._world.clock()
+                lacking = bool(self._lacking or self._sight.unsettled)
+                at = min(refresh_at, now + LACKING_RETRY_SECONDS) if lacking else refresh_at
                 try:
-                    async with asyncio.timeout(delay):
+                    async with asyncio.timeout(max(0.0, at - now)):
                         await self._changed.wait()
                 except TimeoutError:
-                    await self._refresh()
+                    everything = self._world.clock() >= refresh_at
+                    if everything:
+                        refresh_at = self._world.clock() + REFRESH_SECONDS
+                    await self._refresh(everything)
                 await asyncio.sleep(DEBOUNCE_SECONDS)
                 self._changed.clear()
-                await self._reconcile()
+                self._reconcile()
         finally:
             for task in self._tasks.values():
                 task.cancel()
 
-    async def _refresh(self) -> None:
-        """Ask every cluster what it serves; who does not answer keeps what it said before."""
-        clusters = [self._sight.discovery]
-        clusters += [t.link.discovery for t in self._world.targets.values() if t.link is not None and t.reachable]
-        results = await asyncio.gather(*(discovery.refresh() for discovery in clusters), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, SyncError):
-                raise result
+    async def _refresh(self, everything: bool) -> None:
+        """Ask clusters what they serve: all, or those that lack a placed kind. Silence leaves what was known."""
+        targets = [t for t in self._world.targets.values() if t.reachable and (everything or t.name in self._lacking)]
+        clusters = {t.name: t.link.discovery for t in targets if t.link is not None}
+        clusters[""] = self._sight.discovery
+        answers = await asyncio.gather(
+            *(discovery.refresh() for discovery in clusters.values()), return_exceptions=True
+        )
+        for name, answer in zip(clusters, answers, strict=True):
+            if isinstance(answer, SyncError):
+                log.debug("discovery failed", cluster=name or "upstream", error=str(answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer and name:
+                self._served_anew(name)
 
-    async def _reconcile(self) -> None:
+    def _served_anew(self, target: str) -> None:
+        """A target serves other kinds than before: look again at what it could not take, or took only in part."""
+        for source, pair in self._world.pairs_on(target):
+            if pair.outcome.reason in (Reason.API_MISSING, Reason.FIELD_PRUNED, Reason.INVALID):
+                pair.memory = replace(pair.memory, failure=None, dropped=(), owned=b"")
+                self._world.enqueue(SyncKey(source.key, target))
+
+    def _reconcile(self) -> None:
         wanted, unserved = self._wanted_upstream()
-        if unserved:
-            await self._refresh_quietly()
-            wanted, unserved = self._wanted_upstream()
+        self._lacking = {""} if unserved else set()
         if not self._unsure:
             for resource in self._tasks.keys() - wanted.keys():
                 self._stop_upstream(resource)
@@ -100,16 +120,9 @@ class Watches:
             if resource not in self._tasks:
                 self._start_upstream(info)
         self._tell_unserved(unserved)
-        if not self._changed.is_set():
-            self._sight.unsettled = self._unsure
+        self._sight.unsettled = self._unsure
         for target in list(self._world.targets.values()):
             self._reconcile_target(target, wanted)
-
-    async def _refresh_quietly(self) -> None:
-        try:
-            await self._sight.discovery.refresh()
-        except SyncError as error:
-            log.warning("upstream discovery failed", error=str(error))
 
     # Upstream
 
@@ -207,7 +220,9 @@ class Watches:
             link.watches.pop(resource).task.cancel()
         for resource in needed - link.watches.keys():
             info = find_resource(link.discovery, resource)
-            if info is not None:
+            if info is None:
+                self._lacking.add(target.name)
+            else:
                 link.watches[resource] = self._start_target(target, info)
 
     def _start_target(self, target: TargetRuntime, info: ResourceInfo) -> Watch:

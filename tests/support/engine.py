@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from deploy.local.fleet import Fleet
 from syncer.engine.engine import Engine
@@ -51,7 +50,8 @@ class Running:
 
     async def apply(self, *manifests: Mapping[str, Any], cluster: str = "upstream") -> None:
         """`kubectl apply` of some manifests."""
-        await self.kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+        everything = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        await self.kubectl(cluster, "apply", "-f", "-", stdin=orjson.dumps(everything).decode())
 
     async def get(self, cluster: str, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         """The object as JSON with managed fields, None if it is not there."""
