@@ -21,6 +21,7 @@ from status.values import compact, count, mapping, objects, same, text, time_tex
 STATUS_MANAGER: Final = "syncline-status"
 _READY_TYPES: Final = ("Available", "Ready")
 _DEFAULTED: Final = ("phase", "qosClass")  # what an API server sets in the status of a new object
+_SERVER_SET: Final = ("lastPhaseTransitionTime",)  # an API server sets it itself while it takes a status
 _GOOD: Final = (Health.HEALTHY, Health.SUSPENDED)
 
 
@@ -260,14 +261,12 @@ class Aggregator:
     def foreign_writer(self, source: Mapping[str, Any]) -> bool:
         """Whether somebody else writes this source's status: an upstream controller acts on the kind.
 
-        With `metadata.managedFields` the newest writer of the status subresource tells; without
-        them, for built-in kinds, a status that is neither one of ours nor the one found at first.
-        True stays True until the source has a new generation.
+        With `metadata.managedFields` the newest writer of the status subresource tells. Without
+        them, for built-in kinds, a status tells that is neither one of ours nor the one found at
+        first; that True stays until the source has a new generation or managedFields deny it.
         """
         metadata, status = mapping(source, "metadata"), mapping(source, "status")
         generation = count(metadata, "generation")
-        if self._foreign_generation == generation:
-            return True
         ours = theirs = ""
         for entry in objects(metadata, "managedFields"):
             if text(entry, "subresource") == "status":
@@ -275,9 +274,13 @@ class Aggregator:
                     ours = max(ours, text(entry, "time"))
                 else:
                     theirs = max(theirs, text(entry, "time"))
-        foreign = theirs > ours > ""  # before our first write nobody writes against us
-        if not foreign and self._rules.typed and self._own and compact(status, zeros=True):
-            foreign = self._canonical(status) not in self._own
+        if ours and ours != theirs:  # before our first write nobody writes against us
+            foreign = theirs > ours
+        elif self._foreign_generation == generation:
+            foreign = True
+        else:
+            told = self._rules.typed and self._own and compact(status, zeros=True)
+            foreign = bool(told) and self._canonical(status) not in self._own
         self._foreign_generation = generation if foreign else None
         return foreign
 
@@ -293,7 +296,8 @@ class Aggregator:
         return not reasons or (reasons == {NOT_THERE} and not compact(said, zeros=self._rules.typed))
 
     def _canonical(self, status: Mapping[str, Any]) -> bytes:
-        return orjson.dumps(compact(status, zeros=self._rules.typed), option=orjson.OPT_SORT_KEYS)
+        said = {key: value for key, value in status.items() if key not in _SERVER_SET}
+        return orjson.dumps(compact(said, zeros=self._rules.typed), option=orjson.OPT_SORT_KEYS)
 
     def _view(self, source: Mapping[str, Any], previous: Mapping[str, Any], now: datetime) -> View:
         generation = count(mapping(source, "metadata"), "generation")

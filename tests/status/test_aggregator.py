@@ -353,6 +353,9 @@ def test_a_foreign_writer_is_seen_in_managed_fields() -> None:
     assert made.foreign_writer(managed(status, kube_controller_manager=late, syncline_status=early))
     assert made.foreign_writer(source(status)), "stays until the next generation"
     assert not made.foreign_writer(source(status, generation=2))
+    made.foreign_writer(managed(status, kube_controller_manager=late, syncline_status=early))
+    assert not made.foreign_writer(managed(status, kube_controller_manager=early, syncline_status=late)), "denied"
+    assert not made.foreign_writer(source(status))
 
 
 def test_a_foreign_writer_is_seen_in_the_content() -> None:

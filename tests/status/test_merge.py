@@ -322,3 +322,21 @@ def test_any_other_kind_is_held_while_a_target_was_not_heard_of() -> None:
     origin = source({"replicas": 5, "phase": "Up", "conditions": [condition("Ready", "True")]})
     status = merged(made, origin)
     assert (status["replicas"], conditions(status)["Ready"]["reason"], "phase" in status) == (0, "NoTargets", False)
+
+
+def test_a_replicaset_and_a_daemonset_tell_whether_they_are_available() -> None:
+    """They have no such condition themselves, so kubectl wait would never return."""
+    said = {
+        "observedGeneration": 1,
+        "replicas": 1,
+        "readyReplicas": 1,
+        "availableReplicas": 1,
+        "terminatingReplicas": 2,
+    }
+    status = merge(("apps", "ReplicaSet"), east=said, west={**said, "availableReplicas": 0})
+    assert (status["terminatingReplicas"], status["availableReplicas"]) == (4, 1)
+    assert conditions(status)["Available"]["message"] == "west: 0 of 1 are available"
+    nodes = {"observedGeneration": 1, "desiredNumberScheduled": 2, "numberAvailable": 2, "updatedNumberScheduled": 2}
+    status = merge(("apps", "DaemonSet"), east=nodes, west=nodes)
+    assert (status["numberAvailable"], status["observedGeneration"]) == (4, 1)
+    assert conditions(status)["Available"]["status"] == "True"

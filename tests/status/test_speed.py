@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from time import perf_counter
+
+import pytest
 
 from status.report import Report
 from tests.status.builders import NOW, aggregator, deployment, merged, reported, source
 
 TARGETS = 1_000
+
+
+@pytest.fixture(autouse=True)
+def _untraced() -> None:
+    if sys.gettrace() is not None:
+        pytest.skip("coverage slows every line down; the limits are for code that runs by itself")
 
 
 def words(available: int) -> list[Report]:
