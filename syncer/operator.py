@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, cast
+from typing import Final
 
 import orjson
 import structlog
@@ -86,7 +86,7 @@ class Operator:
     @property
     def engine(self) -> EngineView | None:
         """For the hub: None while another replica leads."""
-        return cast(EngineView, self._term.engine) if self._term is not None and self._lease.leads else None
+        return self._term.engine.view if self._term is not None and self._lease.leads else None
 
     @property
     def leader(self) -> str:

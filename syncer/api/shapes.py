@@ -67,7 +67,7 @@ class TargetExplanation(msgspec.Struct, frozen=True, kw_only=True):
     selected: bool = False
     why_not: str = ""  # only where not selected
     placement: str = ""  # the one that decides here
-    state: str = ""  # Synced | Pending | Failed | Deleting | NotPlaced
+    state: str = ""  # Synced | Pending | Failed | Deleting | Gone | Unknown (the target cannot be asked)
     reason: str = ""
     message: str = ""
     hint: str = ""

@@ -20,12 +20,15 @@ from syncer.api.shapes import (
 from syncer.cli.output import age, columns, since
 
 _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
+_MARKS: Final = {"Synced": "✓", "Pending": "…", "Deleting": "…", "Unknown": "?"}  # else ✗
 NOTHING_WRONG: Final = "Everything is in sync."
 
 
 def short(reference: str) -> str:
     """`apps/v1/Deployment/shop/web`, `v1/ConfigMap/shop/web` or `Placement/shop/web` as `Deployment/web` and so on."""
     parts = reference.split("/")
+    if len(parts) < 2:
+        return reference
     kind = parts[1] if _VERSION.fullmatch(parts[0]) else parts[2] if len(parts) > 3 else parts[0]
     return f"{kind}/{parts[-1]}"
 
@@ -39,7 +42,7 @@ def problems(found: ProblemList, *, wide: bool = False) -> str:
         header.insert(3, "PLACEMENT")
     rows = []
     for item in found.items:
-        about = item.object or item.placement or f"SyncTarget/{item.target}"
+        about = item.object or item.placement or (f"SyncTarget/{item.target}" if item.target else "-")
         row = [item.namespace, about if wide else short(about), item.target, item.reason]
         row += [since(item.since), _message(item.reason, item.message)]
         if wide:
@@ -147,7 +150,7 @@ def _placement(match: PlacementMatch) -> str:
 def _target(target: TargetExplanation) -> list[str]:
     if not target.selected:
         return [f"✗ {target.name}: {target.why_not or 'not selected'}"]
-    mark = "✓" if target.state == "Synced" else "…" if target.state in ("Pending", "Deleting") else "✗"
+    mark = _MARKS.get(target.state, "✗")
     told = [target.state or "Unknown"]
     if target.applied_generation:
         told.append(f"generation {target.applied_generation}")

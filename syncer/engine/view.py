@@ -124,7 +124,7 @@ class View:
 
     def _problems(self) -> Iterator[Problem]:
         if self._world.frozen:
-            advice = "Install the CRDs again: syncline crds | kubectl apply --server-side -f -; nothing is deleted meanwhile."
+            advice = "Install the CRDs of Syncline again: syncline crds | kubectl apply --server-side -f -"
             yield _problem(reason=Reason.FROZEN, message=self._world.frozen, advice=advice)
         for name, runtime in self._world.targets.items():
             frozen = self._frozen(name)
