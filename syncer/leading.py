@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import structlog
 
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
+from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
 from syncer.controllers.kopf_edge import Admission, KopfEdge
 from syncer.controllers.synctargets import SyncTargetController
 from syncer.controllers.target import ProbeSettings
 from syncer.engine.engine import Engine
-from syncer.errors import SyncError, TerminalError
+from syncer.errors import SyncError, TerminalError, TransientError
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
@@ -22,7 +23,9 @@ from syncer.kube.discovery import Discovery
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 from syncer.settings import OperatorSettings
+from syncer.webhooks.findings import Context, ServedKind
 from syncer.webhooks.handlers import AdmissionHandlers, Known, SubjectAccessReviews
+from syncer.webhooks.rules import require_valid
 from syncer.webhooks.server import AdmissionServer
 
 log = structlog.get_logger()
@@ -127,6 +130,7 @@ class Term:
             workspace=process.hub_id,
             metrics=process.metrics,
             events=self._events,
+            check=self._check,
         )
         self.discovery = self.engine.sight.discovery
         self._targets = SyncTargetController(
@@ -146,6 +150,18 @@ class Term:
             loop=asyncio.get_running_loop(),
             loop_factory=process.loop_factory,
         )
+
+    def _check(self, placement: AnyPlacement) -> None:
+        """The rules of admission, once more: webhooks may be off, or may have been away."""
+        targets = {runtime.name: runtime.model for runtime in self.engine.world.targets.values()}
+        hub_id = self.engine.world.hub_id
+        require_valid(placement, Context(targets=targets, resolve=self._resolve, hub_id=hub_id))
+
+    def _resolve(self, api_version: str, kind: str) -> ServedKind | None:
+        try:
+            return self.discovery.find(api_version, kind)
+        except TransientError:
+            return builtin_kind(api_version, kind)
 
     @property
     def health(self) -> str:

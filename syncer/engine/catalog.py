@@ -15,7 +15,8 @@ from status.aggregator import Aggregator
 from status.report import Expected, Mode
 from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION
-from syncer.api.placement import ClusterPlacement, Placement
+from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
+from syncer.engine.guard import Lost
 from syncer.engine.planner import Fleet, plan, rank
 from syncer.engine.sight import Sight
 from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced
@@ -39,6 +40,7 @@ class Cause:
     why: str
     counted: bool = True
     verify: bool = False
+    lost: Lost | None = None
     priority: int = USER_CHANGE
     touch: bool = False  # the content may differ too: look at every pair, not only at those that moved
 
@@ -47,13 +49,21 @@ class Catalog:
     """Keeps sources, placement records and plans in step with what the informers say.
 
     Args:
+        check: raises TerminalError for a placement that admission would have refused.
         interest_changed: called when the set of kinds that placements name may have changed.
     """
 
-    def __init__(self, world: World, sight: Sight, interest_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        sight: Sight,
+        interest_changed: Callable[[], None],
+        check: Callable[[AnyPlacement], None],
+    ) -> None:
         self._world = world
         self._sight = sight
         self._interest_changed = interest_changed
+        self._check = check
 
     # Sources
 
@@ -150,16 +160,18 @@ class Catalog:
         """Remember why pairs lose their place, and take back what was held against those that got one."""
         world = self._world
         for target in old.assignments.keys() - new.assignments.keys() - new.refusals.keys():
-            why, counted, verify = cause.why, cause.counted, cause.verify
+            unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, cause.lost)
             runtime = world.targets.get(target)
             if runtime is not None and runtime.draining:
-                why, counted, verify = f"SyncTarget {target} is being deleted with deletion: Drain", False, True
-            world.pair(source, target).unplaced = Unplaced(why, world.clock(), counted, verify)
+                why = f"SyncTarget {target} is being deleted with deletion: Drain"
+                unplaced = Unplaced(why, world.clock(), counted=False, verify=True, lost=runtime.lost)
+            world.pair(source, target).unplaced = unplaced
         for target in new.assignments:
             pair = world.pair(source, target)
             pair.unplaced = None
-            if pair.memory.failure is not None and cause.touch:
-                pair.memory = replace(pair.memory, failure=None)
+            # A proof for a delete that did not happen is about the past: the next one is collected anew.
+            failure = None if cause.touch else pair.memory.failure
+            pair.memory = replace(pair.memory, failure=failure, proof="", proof_uid="")
             world.budget.withdraw(target, SyncKey(source.key, target))
         if source.key in world.wanting and old.assignments != new.assignments:
             for key in world.wanting.pop(source.key):
@@ -225,7 +237,8 @@ class Catalog:
             return
         self._world.index.remove(item.uid)
         keys, record.objects = record.objects, set()
-        cause = Cause(f"{record.path} was deleted", counted=False, verify=True)
+        lost = Lost(f"{item.kind.lower()}s", item.creation_timestamp)
+        cause = Cause(f"{record.path} was deleted", counted=False, verify=True, lost=lost)
         for key in keys:
             source = self._world.sources.get(key)
             if source is not None:
@@ -237,6 +250,7 @@ class Catalog:
         model = Placement if record.manifest.kind == "Placement" else ClusterPlacement
         try:
             parsed = model.parse(record.manifest.manifest())
+            self._check(parsed)
             compiled = compile_placement(parsed)
             record.pipeline = compile_transforms(compiled.transforms)
         except TerminalError as error:

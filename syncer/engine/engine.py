@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from syncer.api.keys import SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, VERSION, Reason
+from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
 from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.dispatcher import Dispatcher
@@ -61,18 +62,24 @@ class Engine:
         workspace: str,
         metrics: Metrics,
         events: EventRecorder,
+        check: Callable[[AnyPlacement], None] = lambda placement: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        """Args: hub_id, workspace: UID of the upstream `kube-system` namespace."""
+        """Nothing is asked yet.
+
+        Args:
+            hub_id, workspace: UID of the upstream `kube-system` namespace.
+            check: raises TerminalError for a placement that admission would have refused.
+        """
         self._upstream = upstream
         self._metrics = metrics
         self.world = World(hub_id, workspace, clock=clock, wall=wall, rng=rng)
         self.sight = Sight(Discovery(upstream))
         self._guard = ApiGuard(upstream, clock=clock)
         self._telling = Telling(self.world, metrics, events)
-        self._catalog = Catalog(self.world, self.sight, self._interest_changed)
+        self._catalog = Catalog(self.world, self.sight, self._interest_changed, check)
         self._keeper = NamespaceKeeper(self.world, self.sight, upstream, self._guard)
         self._pods = PodWatch(self.world, self._pods_noted)
         self._downstream = Downstream(
