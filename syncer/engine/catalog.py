@@ -58,7 +58,7 @@ class Catalog:
         world: World,
         sight: Sight,
         interest_changed: Callable[[], None],
-        check: Callable[[AnyPlacement], None],
+        check: Callable[[AnyPlacement], None] = lambda placement: None,
     ) -> None:
         self._world = world
         self._sight = sight
@@ -331,6 +331,9 @@ class Catalog:
         if item is None:
             return
         if event.type == "DELETED":
+            known = self._world.namespaces.get(item.name)
+            if known is not None and known.uid != item.uid:
+                return
             self._world.namespaces.pop(item.name, None)
             self._world.index.remove_namespace(item.name)
             return
