@@ -22,9 +22,22 @@ from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
+from syncer.kube.errors import NotFound
 from syncer.metrics import Metrics
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
+
+
+# What tests ask for most; the rest goes through kubectl, which takes longer.
+PATHS = {
+    "namespace": "/api/v1/namespaces",
+    "configmap": "/api/v1/configmaps",
+    "pod": "/api/v1/pods",
+    "deployment": "/apis/apps/v1/deployments",
+    "job": "/apis/batch/v1/jobs",
+    "placement": "/apis/syncline.io/v1alpha1/placements",
+    "synctarget": "/apis/syncline.io/v1alpha1/synctargets",
+}
 
 
 class Running:
@@ -32,14 +45,66 @@ class Running:
 
     Attributes:
         targets: names of the SyncTargets by cluster: `{"east": "east-3fa9"}`.
+        make_client: makes the engine's clients; replace it before `start` to put a liar in front of a cluster.
+        clients: the engine's clients by cluster.
     """
 
-    def __init__(self, fleet: Fleet, engine: Engine, targets: Mapping[str, str], metrics: Metrics) -> None:
+    engine: Engine
+
+    def __init__(self, fleet: Fleet, targets: Mapping[str, str], hub_id: str) -> None:
         self.fleet = fleet
-        self.engine = engine
         self.targets = targets
-        self.metrics = metrics
-        self.hub_id = engine.world.hub_id
+        self.metrics = Metrics()
+        self.hub_id = hub_id
+        self.make_client: Callable[..., ClusterClient] = ClusterClient
+        self.clients: dict[str, ClusterClient] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._eyes = {
+            name: ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name=name)
+            for name, cluster in fleet.clusters.items()
+        }
+
+    async def start(self, *, attached: bool = True) -> None:
+        """Start an engine of this hub; `attached`: and connect every target, as the SyncTarget controller does."""
+        upstream = self.client("upstream", "upstream", "upstream")
+        events = EventRecorder(upstream, self.metrics)
+        self.engine = Engine(
+            upstream=upstream, hub_id=self.hub_id, workspace=self.hub_id, metrics=self.metrics, events=events
+        )
+        self._tasks = [asyncio.create_task(self.engine.run()), asyncio.create_task(events.run())]
+        if attached:
+            for cluster, name in self.targets.items():
+                await attach(self, cluster, name)
+
+    async def stop(self) -> None:
+        """End the engine without ceremony, as a crash does; raises what ended it before."""
+        if self._tasks and self._tasks[0].done():
+            self._tasks[0].result()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self.clients.values():
+            await client.close()
+        self.clients.clear()
+
+    async def close(self) -> None:
+        """Stop, and remove the SyncTargets."""
+        try:
+            await self.stop()
+        finally:
+            names = self.targets.values()
+            await self.kubectl(
+                "upstream", "delete", "synctarget", *names, "--wait=false", "--ignore-not-found", check=False
+            )
+            for client in self._eyes.values():
+                await client.close()
+
+    def client(self, cluster: str, name: str, side: str) -> ClusterClient:
+        """A client for the engine."""
+        credentials = ClusterCredentials.from_kubeconfig(self.fleet.clusters[cluster].kubeconfig)
+        client = self.make_client(credentials, name=name, observe=metrics_observer(self.metrics, side))
+        self.clients[cluster] = client
+        return client
 
     async def kubectl(self, cluster: str, *args: str, stdin: str | None = None, check: bool = True) -> str:
         """Output of one kubectl command, stdout and stderr."""
@@ -55,9 +120,16 @@ class Running:
 
     async def get(self, cluster: str, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         """The object as JSON with managed fields, None if it is not there."""
-        where = ("-n", namespace) if namespace else ()
+        if kind in PATHS:
+            prefix, _, plural = PATHS[kind].rpartition("/")
+            where = f"namespaces/{namespace}/" if namespace else ""
+            try:
+                return await self._eyes[cluster].get_json(f"{prefix}/{where}{plural}/{name}")
+            except NotFound:
+                return None
+        scope = ("-n", namespace) if namespace else ()
         text = await self.kubectl(
-            cluster, "get", kind, name, *where, "-o", "json", "--show-managed-fields", "--ignore-not-found"
+            cluster, "get", kind, name, *scope, "-o", "json", "--show-managed-fields", "--ignore-not-found"
         )
         return dict(orjson.loads(text)) if text.strip() else None
 
@@ -99,7 +171,12 @@ async def quiet(running: Running, seconds: float = 0.5) -> None:
 
 @contextlib.asynccontextmanager
 async def running_engine(
-    fleet: Fleet, clusters: tuple[str, ...] = ("east", "west"), *, hub_id: str = "", **target_spec: Any
+    fleet: Fleet,
+    clusters: tuple[str, ...] = ("east", "west"),
+    *,
+    hub_id: str = "",
+    make_client: Callable[..., ClusterClient] = ClusterClient,
+    **target_spec: Any,
 ) -> AsyncIterator[Running]:
     """Run an engine whose targets are the given clusters, connected as admin."""
     await asyncio.to_thread(fleet.kubectl, "upstream", "apply", "--server-side", "-f", str(CRDS))
@@ -116,37 +193,20 @@ async def running_engine(
     with contextlib.suppress(Exception):
         await asyncio.to_thread(fleet.kubectl, "upstream", "create", "namespace", "syncline-system")
     suffix = uuid.uuid4().hex[:6]
-    metrics = Metrics()
-    upstream = ClusterClient(
-        ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig),
-        name="upstream",
-        observe=metrics_observer(metrics, "upstream"),
-    )
-    hub = hub_id or f"hub-{uuid.uuid4().hex[:12]}"
-    events = EventRecorder(upstream, metrics)
-    engine = Engine(upstream=upstream, hub_id=hub, workspace=hub, metrics=metrics, events=events)
     targets = {cluster: f"{cluster}-{suffix}" for cluster in clusters}
-    run = Running(fleet, engine, targets, metrics)
-    for cluster, name in targets.items():
-        await run.apply(sync_target(name, labels={"cluster": cluster, "run": suffix}, **target_spec))
-    tasks = [asyncio.create_task(engine.run()), asyncio.create_task(events.run())]
-    clients = [upstream]
+    run = Running(fleet, targets, hub_id or f"hub-{uuid.uuid4().hex[:12]}")
+    run.make_client = make_client
+    await run.apply(
+        *(
+            sync_target(name, labels={"cluster": cluster, "run": suffix}, **target_spec)
+            for cluster, name in targets.items()
+        )
+    )
     try:
-        for cluster, name in targets.items():
-            clients.append(await attach(run, cluster, name))
+        await run.start()
         yield run
-        if tasks[0].done():
-            tasks[0].result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for name in targets.values():
-            await run.kubectl(
-                "upstream", "delete", "synctarget", name, "--wait=false", "--ignore-not-found", check=False
-            )
-        for client in clients:
-            await client.close()
+        await run.close()
 
 
 def metrics_observer(metrics: Metrics, side: str) -> Callable[[str, str, int, float], None]:
@@ -155,8 +215,7 @@ def metrics_observer(metrics: Metrics, side: str) -> Callable[[str, str, int, fl
 
 async def attach(run: Running, cluster: str, name: str) -> ClusterClient:
     """Connect a target's cluster, as the SyncTarget controller does."""
-    credentials = ClusterCredentials.from_kubeconfig(run.fleet.clusters[cluster].kubeconfig)
-    client = ClusterClient(credentials, name=name, observe=metrics_observer(run.metrics, "downstream"))
+    client = run.client(cluster, name, "downstream")
     discovery = Discovery(client)
     await discovery.refresh()
     deadline = time.monotonic() + 10
