@@ -7,11 +7,12 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
-from syncer.api.keys import SyncKey
+from syncer.api.keys import GroupResource, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, VERSION, Reason
 from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
@@ -38,6 +39,7 @@ from syncer.errors import SyncError, TerminalError
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.discovery import Discovery
+from syncer.kube.errors import NotFound
 from syncer.kube.informer import Informer, InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
@@ -46,6 +48,7 @@ SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, 
 GUARD_SECONDS = 5.0
 RESELECT_SECONDS = 10.0  # evictAfter and readiness have no event of their own
 START_RETRY_SECONDS = 1.0
+CONFIRM_RETRY_SECONDS = 2.0
 AUDITS_PER_SCHEMA_LOOK = 12  # a field that a target does not know is offered to it once an hour (B25)
 
 log = structlog.get_logger()
@@ -95,6 +98,12 @@ class Engine:
         self._status_work = Dispatcher(self._statuses.queue, self._statuses.run, clock)
         self._placement_work = Dispatcher(self._placements.queue, self._placements.run, clock)
         self._namespace_work = Dispatcher(self._keeper.queue, self._keeper.run, clock)
+        self._handlers: dict[GroupResource, Callable[[InformerEvent], None]] = {
+            SYNC_TARGETS.group_resource: self._target_event,
+            NAMESPACES.group_resource: self._namespace_event,
+            PLACEMENTS.group_resource: self._placement_event,
+            CLUSTER_PLACEMENTS.group_resource: self._placement_event,
+        }
         self._background: set[asyncio.Task[None]] = set()
         self.view = View(self.world, self.sight, upstream, frozen=self.frozen)
         self.world.wake = self._pairs.wake
@@ -146,17 +155,11 @@ class Engine:
                 await asyncio.sleep(START_RETRY_SECONDS)
         self.world.left_behind = self._guard.reinstalled
         self.world.frozen = self._guard.problem
-        handlers: list[tuple[ResourceInfo, Callable[[InformerEvent], None]]] = [
-            (SYNC_TARGETS, self._target_event),
-            (NAMESPACES, self._namespace_event),
-            (PLACEMENTS, self._placement_event),
-            (CLUSTER_PLACEMENTS, self._placement_event),
-        ]
-        for info, handler in handlers:
+        for info in (SYNC_TARGETS, NAMESPACES, PLACEMENTS, CLUSTER_PLACEMENTS):
             self.sight.standing[info.group_resource] = Informer(
                 self._upstream,
                 info,
-                on_event=handler,
+                on_event=partial(self._standing_event, info),
                 manager=None,
                 audit_seconds=AUDIT_SECONDS,
                 rng=self.world.rng,
@@ -169,6 +172,38 @@ class Engine:
         self._catalog.source_event(info, event)
         if info.kind == "HorizontalPodAutoscaler" and event.object is not None:
             self._telling.autoscaler(info, event)
+
+    def _standing_event(self, info: ResourceInfo, event: InformerEvent) -> None:
+        """An event of our own kinds or of Namespaces; what a list no longer shows is asked for before it is believed.
+
+        One wrong list would else un-place everything.
+        """
+        if event.type == "DELETED" and event.proof == "relist" and event.object is not None:
+            self._spawn(self._confirm(info, event))
+        else:
+            self._handlers[info.group_resource](event)
+
+    async def _confirm(self, info: ResourceInfo, event: InformerEvent) -> None:
+        """Take over a deletion that was concluded from a list, once the server says so of this very object."""
+        item, informer = event.object, self.sight.standing[info.group_resource]
+        assert item is not None
+        while True:
+            try:
+                live = await self._upstream.get(info, item.namespace, item.name)
+            except NotFound as error:
+                if error.kind_of_missing != "resource":
+                    break
+            except SyncError as error:
+                log.debug("deletion not confirmed yet", kind=info.kind, name=item.name, error=str(error))
+            else:
+                if live.uid != item.uid:
+                    break
+                if (item.namespace, item.name) not in informer.cache:
+                    log.warning("missing from a list but present", kind=info.kind, name=item.name)
+                    informer.audit_soon()
+                return
+            await asyncio.sleep(CONFIRM_RETRY_SECONDS)
+        self._handlers[info.group_resource](event)
 
     def _placement_event(self, event: InformerEvent) -> None:
         self._catalog.placement_event(event)
@@ -188,7 +223,9 @@ class Engine:
         if item is None:
             return
         if event.type == "DELETED":
-            self._target_gone(item)
+            known = self.world.targets.get(item.name)
+            if known is None or known.uid == item.uid:
+                self._target_gone(item)
             return
         try:
             model = SyncTarget.parse(item.manifest())
@@ -227,7 +264,7 @@ class Engine:
         self._metrics.remove_target(item.name)
         for source in list(self.world.sources.values()):
             source.pairs.pop(item.name, None)
-        self._catalog.targets_changed(Cause(f"SyncTarget {item.name} is gone", verify=True))
+        self._catalog.targets_changed(Cause(f"SyncTarget {item.name} is gone", verify=True, lost=runtime.lost))
         for source in list(self.world.sources.values()):
             self._object_changed(source)
             self.world.forget_if_done(source)
@@ -253,7 +290,7 @@ class Engine:
             return ""
         runtime = self.world.targets.get(target)
         held = any(pair.outcome.reason == Reason.FROZEN for _, pair in self.world.pairs_on(target))
-        return f"reinstalled-{runtime.uid[:8]}" if runtime is not None and held else ""
+        return f"reinstalled-{runtime.uid[:8]}-{self._guard.installation}" if runtime is not None and held else ""
 
     def _interest_changed(self) -> None:
         self._watches.changed()
@@ -309,9 +346,7 @@ class Engine:
     def drained(self, name: str) -> bool:
         """Nothing of ours is left on a target that is being drained, as far as it can tell."""
         runtime = self.world.targets.get(name)
-        if runtime is None or runtime.link is None or not runtime.swept:
-            return False
-        if not all(watch.informer.synced for watch in runtime.link.watches.values()):
+        if runtime is None or not runtime.read:
             return False
         return all(pair.outcome.state is State.GONE for _, pair in self.world.pairs_on(name))
 
@@ -390,7 +425,7 @@ class Engine:
             for source in list(self.world.sources.values()):
                 self.world.touch(source, CATCH_UP)
         self.world.left_behind = self._guard.reinstalled
-        if self._guard.reinstalled and not self.world.frozen and self._settled():
+        if not self.world.frozen and (self._guard.unrecorded or (self._guard.reinstalled and self._settled())):
             await self._record_api()
 
     def _settled(self) -> bool:
@@ -398,7 +433,7 @@ class Engine:
         return (
             bool(self.world.targets)
             and all(
-                target.ready and target.swept and not self.reinstall_token(name)
+                target.ready and target.read and not self.reinstall_token(name)
                 for name, target in self.world.targets.items()
             )
             and not self.sight.blind(None)
@@ -408,6 +443,8 @@ class Engine:
     async def _record_api(self) -> None:
         try:
             await self._guard.record()
+            self.world.left_behind = False
+            self.world.acknowledged.clear()  # that was for the leftovers of one re-installation
         except SyncError as error:
             log.debug("CRDs not recorded", error=str(error))
 

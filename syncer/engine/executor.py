@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from syncer.api.names import CEDED_MANAGER
 from syncer.engine import actions as do
-from syncer.engine.guard import ApiGuard, Lost
+from syncer.engine.guard import ApiGuard, Wish
 from syncer.engine.state import Source
 from syncer.engine.targets import Link
 from syncer.kube.client import ClusterClient
@@ -19,14 +19,6 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 
 class SourceStillThereError(Exception):
     """The live check found the source: its absence was our cache's mistake."""
-
-
-class Wish(NamedTuple):
-    """What is known of somebody's wish to un-place an object, see `ApiGuard.verify`."""
-
-    since: float
-    lost: Lost | None
-    given_up: bool
 
 
 class Executor:
@@ -83,8 +75,7 @@ class Executor:
                     raise SourceStillThereError(str(key))
                 return do.Replied(observed, proof="source absent from a complete list, and a live GET answers 404")
             case do.VerifyIntent():
-                proof = await self._guard.verify(wish.since, wish.lost, given_up=wish.given_up)
-                return do.Replied(observed, proof=proof)
+                return do.Replied(observed, proof=await self._guard.prove(wish))
 
     @staticmethod
     async def _apply(

@@ -30,6 +30,20 @@ class Lost(NamedTuple):
     created: str  # its creationTimestamp; an object is never older than the CRD that it belongs to
 
 
+class Wish(NamedTuple):
+    """What is known of somebody's wish to un-place an object.
+
+    Attributes:
+        since: monotonic seconds; our API must have been seen in place later than that.
+        lost: the object of our API whose going un-placed; None if nobody saw what did.
+        given_up: a person acknowledged that what an earlier installation left may go.
+    """
+
+    since: float
+    lost: Lost | None
+    given_up: bool
+
+
 class NotProven(Exception):  # an answer, not a fault
     """The live check could not show that our API is in place; the text says why."""
 
@@ -58,6 +72,11 @@ class ApiGuard:
     def installation(self) -> str:
         return self._uids.get("placements", "")[:8]
 
+    @property
+    def unrecorded(self) -> bool:
+        """Nobody wrote down yet which CRDs place what is placed."""
+        return self._recorded == {}
+
     async def check(self) -> bool:
         """Ask the API server now. Returns whether everything is in place; sets `problem` otherwise."""
         started = self._clock()
@@ -80,25 +99,29 @@ class ApiGuard:
         self.reinstalled = bool(self._recorded) and self._recorded != self._uids
         return True
 
-    async def verify(self, since: float, lost: Lost | None, *, given_up: bool = False) -> str:
-        """Prove that un-placing was somebody's wish: our API was in place after `since`, and it is still the same.
+    async def verify(self, since: float) -> str:
+        """Prove that our API was in place after `since` (monotonic seconds); one check serves many callers.
 
-        One check serves many callers.
-
-        Args:
-            since: monotonic seconds.
-            lost: the object of our API whose going un-placed; None if nobody saw what did.
-            given_up: a person acknowledged that what an earlier installation left may go.
         Raises:
-            NotProven: the API is gone, terminating, replaced since, or nobody answered.
+            NotProven: it is gone or terminating, or nobody answered.
         """
         async with self._lock:
             if self._verified_at <= since and not await self.check():
                 raise NotProven(self.problem or "the upstream API server does not answer")
-        older = self.reinstalled if lost is None else lost.created < self._created[lost.plural]
-        if older and not given_up:
-            raise NotProven("the CRDs of Syncline were installed again since it was placed, and nothing places it now")
         return f"API {GROUP} in place, placements CRD uid {self._uids['placements']}"
+
+    async def prove(self, wish: Wish) -> str:
+        """Prove that un-placing was somebody's wish, and not a removal of Syncline that was over before we looked.
+
+        Raises:
+            NotProven: as `verify`; or our API was installed again since the object was placed.
+        """
+        proof = await self.verify(wish.since)
+        lost = wish.lost
+        older = self.reinstalled if lost is None else lost.created < self._created[lost.plural]
+        if older and not wish.given_up:
+            raise NotProven("the CRDs of Syncline were installed again since it was placed, and nothing places it now")
+        return proof
 
     async def load(self) -> None:
         """Compare with the CRDs that the last leader recorded, before any decision. Raises ApiError if it cannot."""

@@ -77,7 +77,7 @@ def intent(world: World, sight: Sight, source: Source, pair: Pair, target: Targe
     refusal = source.plan.refusals.get(target.name)
     if refusal is not None:
         return Held(refusal.reason, refusal.message, failed=refusal.reason != Reason.TARGET_UNSCHEDULABLE)
-    return _unplaced(world, sight, pair, target)
+    return _unplaced(world, sight, source, pair, target)
 
 
 def _api_missing(source: Source, target: TargetRuntime) -> Held | None:
@@ -101,7 +101,7 @@ def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, targ
     if blind:
         return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
     if source.key.group_resource not in sight.informers:
-        return _unplaced(world, sight, pair, target)
+        return _unplaced(world, sight, source, pair, target)
     return Unwanted(verify="source", counted=True, orphan=pair.orphan)
 
 
@@ -110,9 +110,10 @@ def _blind_retry(sight: Sight) -> float:
     return 0.1 if sight.unsettled else 2.0
 
 
-def _unplaced(world: World, sight: Sight, pair: Pair, target: TargetRuntime) -> Intent:
+def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
     """No placement gives this source to this target. Was that somebody's wish?"""
-    blind = sight.blind(None)
+    resource = source.key.group_resource
+    blind = sight.blind(resource if resource in sight.informers else None)
     if blind:
         return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
     why = pair.unplaced
@@ -128,7 +129,18 @@ def _unplaced(world: World, sight: Sight, pair: Pair, target: TargetRuntime) -> 
             f"place it again, or let it be deleted with: syncline ack {target.name}"
         )
         return Unwanted(message=message, orphan=pair.orphan)
+    unread = _unread(world, source)
+    if unread:
+        return Held(Reason.INVALID, f"{unread} is not valid and may place it; correct or delete that", failed=True)
     return Unwanted(verify="intent", counted=True, orphan=pair.orphan)
+
+
+def _unread(world: World, source: Source) -> str:
+    """A placement that nobody can read and that may be the one which placed this object; "" if there is none."""
+    for record in world.placements.values():
+        if record.compiled is None and record.manifest.namespace in ("", source.key.namespace):
+            return record.path
+    return ""
 
 
 def _wanted(

@@ -15,8 +15,8 @@ from syncer.conflict.fights import FightHistory
 from syncer.engine import actions as do
 from syncer.engine.absorb import absorb_error, absorb_reply
 from syncer.engine.decide import decide
-from syncer.engine.executor import Executor, SourceStillThereError, Wish
-from syncer.engine.guard import NotProven
+from syncer.engine.executor import Executor, SourceStillThereError
+from syncer.engine.guard import NotProven, Wish
 from syncer.engine.intents import situation
 from syncer.engine.pair import ABSENT, Outcome, Present, State
 from syncer.engine.sight import Sight
@@ -120,7 +120,8 @@ class Passes:
             self._retry(key, 5.0)  # it was served when the situation was taken
             return False
         try:
-            reply = await self._executor.perform(step, current.source, info, current.link, observed, self._wish(current))
+            wish = self._wish(current)
+            reply = await self._executor.perform(step, current.source, info, current.link, observed, wish)
         except ApiError as error:
             return self._refused(key, current, now, step, error)
         except NotProven as why:

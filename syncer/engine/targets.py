@@ -109,6 +109,12 @@ class TargetRuntime:
         return Lost("synctargets", self.model.metadata.creation_timestamp)
 
     @property
+    def read(self) -> bool:
+        """Everything of ours that may stand on it has been seen."""
+        link = self.link
+        return link is not None and self.swept and all(watch.informer.synced for watch in link.watches.values())
+
+    @property
     def draining(self) -> bool:
         """The SyncTarget is being deleted, and its objects with it."""
         return self.state.deleting and self.model.spec.deletion == "Drain"
