@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -20,6 +20,8 @@ from status.values import compact, count, mapping, objects, same, text, time_tex
 
 STATUS_MANAGER: Final = "syncline-status"
 _READY_TYPES: Final = ("Available", "Ready")
+PATIENCE: Final = timedelta(seconds=10)  # a start reads all targets in less, and a write meanwhile would be taken back
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _DEFAULTED: Final = ("phase", "qosClass")  # what an API server sets in the status of a new object
 _SERVER_SET: Final = ("lastPhaseTransitionTime",)  # an API server sets it itself while it takes a status
 _GOOD: Final = (Health.HEALTHY, Health.SUSPENDED)
@@ -86,8 +88,9 @@ class Aggregator:
     """Merges the reports of one source object; `put` costs O(log targets), `status` is called per write.
 
     Call `expect` first. For a target that is known not to hold the object put `status.report.missing`;
-    a target of which nothing was put counts as not heard of: counters do not fall below the present
-    status and `Available` is Unknown until it speaks.
+    of a target that says nothing `Available` is Unknown. After a start of the process the status that
+    is there is the last word of targets that have not spoken yet: nothing is written until they
+    have, or are unreachable, or 10 s have passed, and counters do not fall meanwhile.
 
     `observedGeneration` becomes g only when every target that should hold the object carries g, has
     observed it and has passed kubectl's rollout rule once for g; it never falls. A True condition
@@ -115,6 +118,7 @@ class Aggregator:
         self._own: deque[bytes] = deque(maxlen=32)  # statuses that are ours or were there before
         self._settled: tuple[bytes, bytes] | None = None  # (wanted, what the server made of it)
         self._foreign_generation: int | None = None
+        self._inherits_until: datetime | None = None  # None before the first question, _NEVER without an inheritance
 
     # What targets say.
 
@@ -234,7 +238,7 @@ class Aggregator:
             now: UTC.
         """
         previous = mapping(source, "status")
-        if not self._told or self._rules.frozen(previous) or self._nothing_yet(previous):
+        if not self._told or self._waits(previous, now) or self._rules.frozen(previous) or self._nothing_yet(previous):
             return None
         if not self._own:
             self._own.append(self._canonical(previous))
@@ -284,6 +288,26 @@ class Aggregator:
         self._foreign_generation = generation if foreign else None
         return foreign
 
+    def _waits(self, previous: Mapping[str, Any], now: datetime) -> bool:
+        """Whether to wait, after a start of this process, for targets that have been told of in `previous`.
+
+        What is there when this aggregator is first asked comes from its predecessor. Until every
+        target has spoken, the numbers of those that have not are in there only.
+        """
+        if self._inherits_until is None:
+            inherited = bool(compact(self._said(previous), zeros=self._rules.typed))
+            self._inherits_until = now + PATIENCE if inherited else _NEVER
+        silent = self._silent()
+        if not silent:
+            self._inherits_until = _NEVER
+        return now < self._inherits_until and any(self._slots[name].stale_since is None for name in silent)
+
+    def _silent(self) -> list[str]:
+        return [name for name in self._absent if self._slots[name].report is None]
+
+    def _said(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in status.items() if key not in _DEFAULTED}
+
     def _nothing_yet(self, previous: Mapping[str, Any]) -> bool:
         """No target has ever said anything: not heard of, or the object is new and on its way."""
         if not self._order or len(self._absent) < len(self._order):
@@ -292,8 +316,7 @@ class Aggregator:
         if any(slot.stale_since is not None for slot in slots):
             return False
         reasons = {slot.report.reason for slot in slots if slot.report is not None}
-        said = {key: value for key, value in previous.items() if key not in _DEFAULTED}
-        return not reasons or (reasons == {NOT_THERE} and not compact(said, zeros=self._rules.typed))
+        return not reasons or (reasons == {NOT_THERE} and not compact(self._said(previous), zeros=self._rules.typed))
 
     def _canonical(self, status: Mapping[str, Any]) -> bytes:
         said = {key: value for key, value in status.items() if key not in _SERVER_SET}
@@ -302,7 +325,8 @@ class Aggregator:
     def _view(self, source: Mapping[str, Any], previous: Mapping[str, Any], now: datetime) -> View:
         generation = count(mapping(source, "metadata"), "generation")
         observed = self._observe(previous, generation)
-        silent = [name for name in self._absent if self._slots[name].report is None]
+        silent = self._silent()
+        held = bool(silent) and self._inherits_until is not _NEVER
         present = [name for name in self._order if name not in self._absent]
         worst = next((name for _, name in self._ranks if name not in self._absent), None)
         if self.mode.mode == "Worst":
@@ -315,7 +339,7 @@ class Aggregator:
             lacking = (self._slots[name].expected for name in self._absent.difference(silent))
             totals[self._rules.wanting] += sum(one.replicas or 0 for one in lacking if one is not None)
         totals = {name: min(total, MAX_INT32) for name, total in totals.items()}
-        if silent:
+        if held:
             totals = {name: max(total, count(previous, name)) for name, total in totals.items()}
         return View(
             source=source,
@@ -328,7 +352,7 @@ class Aggregator:
             conditions=self._merged_conditions(previous, observed or generation, now),
             now=now,
             complete=not self._absent,
-            held=bool(silent),
+            held=held,
         )
 
     def _observe(self, previous: Mapping[str, Any], generation: int) -> int:

@@ -181,6 +181,28 @@ def test_after_a_restart_an_unreachable_target_does_not_pull_the_counters_down()
     assert (said["status"], said["reason"]) == ("False", "Missing")
 
 
+def test_after_a_restart_nothing_is_written_until_all_targets_have_spoken() -> None:
+    """P5: the first target alone would turn a true status into an unknown one for a moment."""
+    made = aggregator("east", "west")
+    for target in ("east", "west"):
+        made.put(reported(target, deployment(3)))
+    origin = source(merged(made, source()))
+    again = aggregator("east", "west")
+    assert again.status(origin, now=NOW) is None
+    again.put(reported("east", deployment(3)))
+    assert again.status(origin, now=NOW + timedelta(seconds=9)) is None
+    late = merged(again, origin, NOW + timedelta(seconds=10))
+    assert (late["readyReplicas"], conditions(late)["Available"]["reason"]) == (6, "NoData")
+    again.put(reported("west", deployment(3)))
+    assert again.status(origin, now=NOW) is None, "nothing has changed"
+    again.expect({"east": Expected(1), "west": Expected(1), "south": Expected(1)})
+    again.put(reported("east", deployment(3, available=1)))
+    status = merged(again, origin)
+    assert (status["readyReplicas"], conditions(status)["Available"]["status"]) == (4, "False"), (
+        "a new one is no reason"
+    )
+
+
 def test_a_missing_object_tells_its_reason() -> None:
     made = aggregator("east", "west")
     made.put(reported("east", deployment(3)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from status.aggregator import PATIENCE
 from status.report import Health, Mode, missing
 from tests.status.builders import JOB, NOW, aggregator, condition, conditions, merged, reported, source
 
@@ -314,8 +315,10 @@ def test_any_other_kind_is_held_while_a_target_was_not_heard_of() -> None:
     kind = ("example.com", "Widget")
     made = aggregator("east", "west", kind=kind)
     made.put(reported("east", {"metadata": {}, "status": {"replicas": 2, "phase": "Up"}}, kind))
+    later = NOW + PATIENCE
     assert made.status(source({"replicas": 5}), now=NOW) is None
-    assert merged(made, source({"replicas": 1})) == {"replicas": 2}
+    assert made.status(source({"replicas": 5}), now=later) is None
+    assert merged(made, source({"replicas": 1}), later) == {"replicas": 2}
     made.put(missing("west", target_uid="w", source_uid="u-1", now=0.0))
     assert merged(made, source({"replicas": 5})) == {"replicas": 2}
     made.expect({})
