@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +72,8 @@ class KopfEdge:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
         self._problem = "not started"
+        self._kopf_loop: asyncio.AbstractEventLoop | None = None
+        self._stop_kopf: asyncio.Event | None = None
 
     @property
     def problem(self) -> str:
@@ -90,6 +93,9 @@ class KopfEdge:
     async def stop(self) -> None:
         """End kopf; gives up waiting after a few seconds, since the thread cannot outlive the process."""
         self._stop.set()
+        with suppress(RuntimeError):  # its loop is closed already
+            if self._kopf_loop is not None and self._stop_kopf is not None:
+                self._kopf_loop.call_soon_threadsafe(self._stop_kopf.set)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
@@ -116,6 +122,11 @@ class KopfEdge:
 
     async def _operate(self) -> None:
         """One run of kopf, until stopped or failed."""
+        # An event of this loop: kopf waits for a thread's event in an executor, which then holds up the end of a run
+        # that ends by itself.
+        self._kopf_loop, self._stop_kopf = asyncio.get_running_loop(), asyncio.Event()
+        if self._stop.is_set():
+            return
         credentials = self._credentials()
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
@@ -150,7 +161,7 @@ class KopfEdge:
                 settings=settings,
                 clusterwide=True,
                 standalone=True,
-                stop_flag=self._stop,
+                stop_flag=self._stop_kopf,
                 ready_flag=self._ready,
             )
         finally:

@@ -17,7 +17,7 @@ from tests.support.fleet import Kubectl, eventually
 from tests.syncer.controllers.conftest import install_crds
 from tests.syncer.controllers.harness import QUICK, bench, service_account, token_kubeconfig
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio]
+pytestmark = pytest.mark.real
 EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 
 
