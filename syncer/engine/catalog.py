@@ -186,6 +186,7 @@ class Catalog:
             kind = source.info.group_kind
             source.aggregator = Aggregator((kind.group, kind.kind), item.uid, self._mode(source))
             source.aggregated_uid = item.uid
+            source.asked_again = False
             for pair in source.pairs.values():
                 if pair.report is not None and pair.report.source_uid == item.uid:
                     source.aggregator.put(pair.report)

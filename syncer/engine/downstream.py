@@ -9,7 +9,7 @@ from status.report import Health, Refused, Report, missing
 from syncer.api.keys import SyncKey
 from syncer.engine.catalog import Catalog
 from syncer.engine.namespaces import NAMESPACES
-from syncer.engine.pair import Memory, Present
+from syncer.engine.pair import Memory, Outcome, Present, State
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.state import Pair, Source, version
 from syncer.engine.targets import TargetRuntime
@@ -102,6 +102,23 @@ class Downstream:
             uid = source.object.uid if source.object is not None else ""
             gone = missing(target.name, target_uid=target.uid, source_uid=uid, now=self._world.wall())
             if source.aggregator.put(gone):
+                self._status_changed(source)
+
+    def not_there(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
+        """An object that cannot be brought to a target is missing there for a reason, and its status says so."""
+        runtime = self._world.targets.get(target)
+        if pair.report is not None or source.aggregator is None or runtime is None or not outcome.reason:
+            return
+        if outcome.state is State.FAILED and target in source.plan.assignments:
+            lost = missing(
+                target,
+                target_uid=runtime.uid,
+                source_uid=source.aggregated_uid,
+                now=self._world.wall(),
+                reason=outcome.reason,
+                message=outcome.message,
+            )
+            if source.aggregator.put(lost):
                 self._status_changed(source)
 
     def _report(self, source: Source, pair: Pair, target: TargetRuntime, item: KubeObject) -> None:

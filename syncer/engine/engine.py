@@ -380,6 +380,7 @@ class Engine:
     def _told(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
         """A pair's outcome is news."""
         self._telling.outcome(source, pair, target, outcome)
+        self._downstream.not_there(source, pair, target, outcome)
         for uid in source.plan.matched:
             self._placement_changed(uid)
         if source.object is not None and source.object.terminating:

@@ -124,6 +124,7 @@ class Source:
     __slots__ = (
         "aggregated_uid",
         "aggregator",
+        "asked_again",
         "changed_at",
         "gone",
         "info",
@@ -148,6 +149,7 @@ class Source:
         ] = {}  # {placement uid: {field: {target: share}}}: stable rounding
         self.aggregator: Aggregator | None = None
         self.status_live: KubeObject | None = None  # answer to our last status write, until the watch shows it
+        self.asked_again = False  # a second status pass is under way for targets that were silent at the first
         self.aggregated_uid = ""  # source uid that `aggregator` is for
         self.changed_at = 0.0  # monotonic seconds when the last change of the source was seen, 0 once it is applied
         self.status_seen = 0.0  # monotonic seconds of the oldest status change that is not written yet

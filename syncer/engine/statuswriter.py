@@ -24,6 +24,7 @@ from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 
 WINDOW_SECONDS = 0.1
+SILENCE_SECONDS = 10.5  # a moment after the aggregator stops waiting for targets that never spoke
 MERGE_PATCH = "application/merge-patch+json"
 
 log = structlog.get_logger()
@@ -91,11 +92,13 @@ class StatusWriter:
         if source.aggregator is None or (item.terminating and not source.plan.assignments):
             return
         manifest = (source.status_live or item).manifest()
-        if source.aggregator.foreign_writer(manifest):
-            self._trouble(source, Reason.UPSTREAM_CONTROLLER_ACTIVE, "somebody else upstream writes this status")
+        if await self._foreign(source, item, manifest):
             return
         status = source.aggregator.status(manifest, now=self._now())
         if status is None:
+            if not source.asked_again:  # targets that stay silent are only waited for so long
+                source.asked_again = True
+                self.queue.add(source.key, at=self._mono() + SILENCE_SECONDS)
             return
         self._written[source.key] = self._mono()
         body = status_patch(manifest, status)
@@ -108,6 +111,18 @@ class StatusWriter:
         source.status_seen = 0.0
         if seen:
             self._metrics.status_latency_seconds.observe(self._mono() - seen)
+
+    async def _foreign(self, source: Source, item: KubeObject, manifest: Mapping[str, Any]) -> bool:
+        """Whether an upstream controller writes this status, too; judged by content first, then by field ownership."""
+        assert source.aggregator is not None
+        if not source.aggregator.foreign_writer(manifest):
+            return False
+        self._written[source.key] = self._mono()
+        live = await self._upstream.get_json(source.info.path(item.namespace, item.name))
+        if not source.aggregator.foreign_writer(live):
+            return False
+        self._trouble(source, Reason.UPSTREAM_CONTROLLER_ACTIVE, "a controller upstream writes this status, too")
+        return True
 
     async def _finalizer(self, source: Source) -> None:
         """Hold a source that waits for its targets, and let it go once every one of them is clean."""
