@@ -109,15 +109,14 @@ def target_add(
         str | None, typer.Option(metavar="OLD_ID", help="Take over objects that this former hub marked.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the operator reports it Ready.")] = True,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=0)] = 60.0,
+    timeout: options.Timeout = 60.0,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
 ) -> None:
     """Make a cluster a target, and wait until it is Ready.
 
-    Works with your own credentials of the target (exec plugins and files are fine) and creates there: namespace
-    syncline-system, a ServiceAccount, a role with only the rights that syncing needs, and a token. Only that token goes
-    upstream, into Secret syncline-system/NAME beside the SyncTarget. Running it again is safe: it renews what is there.
+    With your own credentials of the target it creates there: namespace syncline-system, a ServiceAccount, a role with
+    only the rights that syncing needs, and a token. Only that token is stored upstream. Running it again is safe.
 
     \b
     Examples:
@@ -152,7 +151,7 @@ def target_remove(
         typer.Option(metavar="FILE", help="Your kubeconfig of the target: removes Syncline's identity there too."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the target is clean.")] = True,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=0)] = 120.0,
+    timeout: options.Timeout = 120.0,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
 ) -> None:

@@ -35,6 +35,7 @@ Namespace = Annotated[
 OutputFormat = Annotated[
     Output | None, typer.Option("-o", "--output", help="For programs: json or yaml. For more columns: wide.")
 ]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=0)]
 TargetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the target.", show_default=False)]
 ObjectArgument = Annotated[
     str,

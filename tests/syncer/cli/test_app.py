@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
+import yaml
 
 from syncer.cli import errors
 from syncer.cli.app import main
@@ -85,8 +89,6 @@ def test_every_setting_of_the_operator_has_a_flag(cli: Cli) -> None:
 
 
 def test_crds_print_three_definitions(cli: Cli) -> None:
-    import yaml
-
     result = cli("crds")
     names = [document["spec"]["names"]["kind"] for document in yaml.safe_load_all(result.out)]
     assert (result.code, names) == (0, ["SyncTarget", "Placement", "ClusterPlacement"])
@@ -125,13 +127,6 @@ def test_the_plugin_shows_itself_as_kubectl_syncline(cli: Cli, monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-syncline"])
     assert "Usage: kubectl syncline status" in cli("status", "--help").out
     assert "hint: kubectl syncline get targets --help" in cli("get", "targets", "--nonsense").err
-
-
-EXPIRED = """\
------BEGIN CERTIFICATE-----
-not one
------END CERTIFICATE-----
-"""
 
 
 @pytest.mark.parametrize(
@@ -183,6 +178,23 @@ def test_a_rejected_credential_is_told_without_showing_it(cli: Cli, upstream: Fa
     result = cli("get", "targets")
     assert_two_lines(result, 1)
     assert "does not accept the credential" in result.err
+
+
+def test_an_expired_client_certificate_is_named_as_the_cause(cli: Cli, upstream: FakeServer, tmp_path: Path) -> None:
+    """B38: with the day on which it expired."""
+    authority = trustme.CA()
+    end = datetime(2020, 2, 3, tzinfo=UTC)
+    issued = authority.issue_cert("someone", not_before=end - timedelta(days=1), not_after=end)
+    path = write_kubeconfig(tmp_path / "old.yaml", upstream.url)
+    config = yaml.safe_load(path.read_text())
+    pem = {"client-certificate-data": issued.cert_chain_pems[0], "client-key-data": issued.private_key_pem}
+    config["users"][0]["user"] = {key: base64.b64encode(blob.bytes()).decode() for key, blob in pem.items()}
+    path.write_text(yaml.safe_dump(config))
+    refusal = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
+    upstream.routes["/apis/syncline.io/v1alpha1/synctargets"] = (401, refusal)
+    result = cli("get", "targets", "--kubeconfig", path)
+    assert_two_lines(result, 1)
+    assert "its client certificate expired on 2020-02-03" in result.err
 
 
 @pytest.mark.parametrize("code", [400, 403, 409, 422, 500, 503])

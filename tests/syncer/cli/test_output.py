@@ -68,3 +68,17 @@ def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(capsys: py
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("  ✓ reached east  (0.")
+
+
+def test_progress_on_a_terminal_shows_what_is_under_way_and_keeps_what_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress() as progress:
+        progress.doing("reaching [east]\x1b[2J")
+        progress.done("reached [east]")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "✓ reached [east]" in captured.err
+    assert "\x1b[2J" not in captured.err
