@@ -82,22 +82,22 @@ async def test_no_write_follows_once_everything_is_in_place(engine: Running, nam
     )
     for cluster in engine.targets:
         await engine.until(cluster, "configmap", "c19", namespace, lambda o: o, "created")
+    await engine.kubectl("upstream", "wait", "--for=condition=Ready", "placement/all", "-n", namespace, "--timeout=10s")
     await quiet(engine)
-    before = writes(engine)
+    before, versions = writes(engine), await engine.kubectl("upstream", *VERSIONS, "-n", namespace)
     await asyncio.sleep(2)
     assert writes(engine) == before
-    assert before["downstream"] <= 20 * 2 + 2  # the objects, and one namespace on each target
+    assert await engine.kubectl("upstream", *VERSIONS, "-n", namespace) == versions
+    assert before <= 20 * 2 + 2  # the objects, and one namespace on each target
 
 
-def writes(engine: Running) -> dict[str, float]:
-    """API writes so far, by side."""
-    found: dict[str, float] = {}
-    for metric in engine.metrics.api_writes_total.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_total"):
-                side = sample.labels["side"]
-                found[side] = found.get(side, 0) + sample.value
-    return found
+VERSIONS = ("get", "configmap,placement", "-o", "custom-columns=:.metadata.name,:.metadata.resourceVersion")
+
+
+def writes(engine: Running) -> float:
+    """Writes to targets so far. Upstream an engine also serves the placements of other tests."""
+    samples = [sample for metric in engine.metrics.api_writes_total.collect() for sample in metric.samples]
+    return sum(s.value for s in samples if s.name.endswith("_total") and s.labels["side"] == "downstream")
 
 
 async def test_labels_decide_at_once_and_both_ways(engine: Running, namespace: str) -> None:
