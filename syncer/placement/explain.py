@@ -9,6 +9,7 @@ from syncer.api.common import LabelRequirement, LabelSelector
 from syncer.api.keys import GroupKind
 from syncer.api.names import GROUP, SKIP_LABEL
 from syncer.placement.compiled import NO_LABELS, CompiledPlacement, Globs, ObjectRule, is_protected_object
+from syncer.placement.targets import TargetState
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,13 @@ def nearest(
         if best is None or rank < best[0]:
             best = rank, Miss(placement, terms)
     return None if best is None else best[1]
+
+
+def why_not_target(placement: CompiledPlacement, target: TargetState) -> tuple[str, ...]:
+    """The terms of `spec.targets` that a target fails; empty for a candidate, which may be refused all the same."""
+    rule = placement.targets
+    named = () if not rule.names or target.name in rule.names else (f"it is not one of {', '.join(rule.names)}",)
+    return named + _label_terms("", rule.selector, target.labels)
 
 
 def _never_placed(kind: GroupKind, namespace: str, name: str, labels: Mapping[str, str]) -> tuple[str, ...]:

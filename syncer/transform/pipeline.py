@@ -50,6 +50,11 @@ class Pipeline:
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = tuple(steps)
 
+    def applying(self, kind: GroupKind, target: TargetView) -> list[int]:
+        """Indices in `spec.transforms` of the steps that are meant for this kind and target, in order."""
+        context = Context(kind, target)
+        return [step.index for step in self._steps if step.applies(context)]
+
     def run(self, manifest: Manifest, *, kind: GroupKind, target: TargetView, split: Split | None = None) -> Manifest:
         """Split and transform a copy.
 
