@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
@@ -50,6 +52,8 @@ __all__ = [
     "surplus",
     "uncovered",
 ]
+
+_Place: TypeAlias = "tuple[()] | tuple[_Place, str]"
 
 # Part of every applied manifest, owned by nobody: the server strips them before it counts ownership.
 _IDENTITY_TOP: Final = frozenset({"apiVersion", "kind"})
@@ -146,6 +150,7 @@ class FieldSet:
         return f"FieldSet({orjson.dumps(self._tree, option=orjson.OPT_SORT_KEYS).decode()})"
 
 
+@lru_cache(maxsize=256)  # objects made alike are owned alike
 def digest(owned: bytes | None) -> bytes:
     """The canonical digest of raw `fieldsV1`; b"" where nothing is owned."""
     return FieldSet.parse(owned).digest() if owned else b""
@@ -157,12 +162,12 @@ def uncovered(manifest: Mapping[str, Any], owned: FieldSet) -> list[Path]:
     Identity (`apiVersion`, `kind`, `metadata.name`, `namespace`, `uid`, `resourceVersion`) is never owned, so it is not
     counted. Null and empty lists say nothing and are not counted either.
     """
-    return list(_uncovered(_content(manifest), owned.tree, ()))
+    return _read(_Comparison(manifest, None, owned).uncovered)
 
 
 def surplus(manifest: Mapping[str, Any], owned: FieldSet) -> list[Path]:
     """Owned leaves that the manifest no longer has."""
-    return list(_surplus(_content(manifest), owned.tree, ())) if owned else []
+    return _read(_Comparison(manifest, None, owned).surplus)
 
 
 def differing(manifest: Mapping[str, Any], live: Mapping[str, Any], owned: FieldSet) -> list[Path]:
@@ -172,23 +177,15 @@ def differing(manifest: Mapping[str, Any], live: Mapping[str, Any], owned: Field
     map, zero and false: the server drops those. Inside an atomic value, live fields that the manifest lacks are the
     server's defaults. Another order counts because ownership does not show it (`env`).
     """
-    if not owned:
-        return []
-    content = _content(manifest)
-    return [
-        path
-        for key, value in content.items()
-        if (node := owned.tree.get(f"f:{key}")) is not None
-        for path in _differing(value, live.get(key), node, (key,), _equal if key in _VERBATIM else _equal_quantity)
-    ]
+    return _read(_Comparison(manifest, live, owned).differing)
 
 
 def covers(manifest: Mapping[str, Any], live: Mapping[str, Any], owned: bytes | None) -> bool:
     """True if applying the manifest would change nothing: nothing uncovered, surplus or differing."""
     if owned is None:
         return False
-    fields = FieldSet.parse(owned)
-    return not (uncovered(manifest, fields) or surplus(manifest, fields) or differing(manifest, live, fields))
+    found = _Comparison(manifest, live, FieldSet.parse(owned))
+    return not (found.uncovered or found.surplus or found.differing)
 
 
 def owners(
@@ -248,80 +245,98 @@ def _intersects(ours: Node, theirs: Node) -> bool:
     return any(edge != "." and edge in theirs and _intersects(below, theirs[edge]) for edge, below in ours.items())
 
 
-def _stated(value: Any, path: Path) -> Iterator[Path]:
-    """The leaves of a part of a manifest that is not owned at all; a list is one leaf: only a schema could split it."""
-    if isinstance(value, dict) and value:
-        for key, child in value.items():
-            yield from _stated(child, (*path, key))
-    elif value is not None and value != []:
-        yield path
+class _Comparison:
+    """One walk over a manifest, what we own of it and, if given, the live object; finds all three kinds of difference.
 
+    Places are kept as pairs (place above, edge), () at the top, and read into paths only when asked for.
+    """
 
-def _uncovered(value: Any, node: Node, path: Path) -> Iterator[Path]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            below = node.get(f"f:{key}")
+    def __init__(self, manifest: Mapping[str, Any], live: Mapping[str, Any] | None, owned: FieldSet) -> None:
+        self.uncovered: list[_Place] = []
+        self.surplus: list[_Place] = []
+        self.differing: list[_Place] = []
+        self._with_live = live is not None
+        self._equal: Callable[[Any, Any], bool] = _equal
+        self._map(_content(manifest), live, owned.tree, ())
+
+    def _walk(self, value: Any, live: Any, node: Node, place: _Place) -> None:
+        if not node:
+            if self._with_live and not self._equal(value, live):
+                self.differing.append(place)
+        elif isinstance(value, dict):
+            self._map(value, live, node, place)
+        elif isinstance(value, list):
+            self._list(value, live, node, place)
+        else:
+            if value is not None and "." not in node:
+                self.uncovered.append(place)
+            self.surplus += [(place, edge) for edge in node if edge != "."]
+
+    def _map(self, value: dict[str, Any], live: Any, node: Node, place: _Place) -> None:
+        there = live if isinstance(live, Mapping) else {}
+        known = 0
+        for key, part in value.items():
+            if not place:
+                self._equal = _equal if key in _VERBATIM else _equal_quantity
+            edge = f"f:{key}"
+            below = node.get(edge)
             if below is None:
-                yield from _stated(child, (*path, key))
-            elif below:
-                yield from _uncovered(child, below, (*path, key))
-    elif isinstance(value, list):
-        edges = {index: edge for edge, index in match_items(value, node).items()}
-        for index, child in enumerate(value):
-            edge = edges.get(index)
-            if edge is None:
-                yield (*path, Position("i", index))
-            elif node[edge]:
-                yield from _uncovered(child, node[edge], (*path, element_of(edge)))
-    elif value is not None and "." not in node:
-        yield path
+                self._state(part, (place, edge))
+            else:
+                known += 1
+                self._walk(part, there.get(key), below, (place, edge))
+        if known < len(node) - ("." in node):
+            for edge, below in node.items():
+                if edge != "." and edge[2:] not in value:
+                    self._lose(below, (place, edge))
+
+    def _list(self, value: list[Any], live: Any, node: Node, place: _Place) -> None:
+        items = live if isinstance(live, list) else []
+        here = match_items(value, node)
+        there = match_items(items, node) if self._with_live else {}
+        if len(here) < len(value):
+            matched = set(here.values())
+            self.uncovered += [(place, f"i:{index}") for index in range(len(value)) if index not in matched]
+        self.surplus += [(place, edge) for edge in node if edge != "." and edge not in here]
+        order: list[int] = []
+        for edge, index in sorted(here.items(), key=itemgetter(1)):
+            at = there.get(edge)
+            if at is not None and edge[:2] == "k:":
+                order.append(at)
+            if at is None and self._with_live:
+                self.differing.append((place, edge))
+            else:
+                self._walk(value[index], None if at is None else items[at], node[edge], (place, edge))
+        if order != sorted(order):
+            self.differing.append(place)
+
+    def _state(self, value: Any, place: _Place) -> None:
+        """A part that is not owned at all; a list in it is one leaf: only a schema could split it."""
+        if isinstance(value, dict) and value:
+            for key, part in value.items():
+                self._state(part, (place, f"f:{key}"))
+        elif value is not None and value != []:
+            self.uncovered.append(place)
+
+    def _lose(self, node: Node, place: _Place) -> None:
+        """A part that the manifest no longer has."""
+        below = [edge for edge in node if edge != "."]
+        if not below:
+            self.surplus.append(place)
+        for edge in below:
+            self._lose(node[edge], (place, edge))
 
 
-def _surplus(value: Any, node: Node, path: Path) -> Iterator[Path]:
-    items = match_items(value, node) if isinstance(value, list) else {}
-    for edge, below in node.items():
-        if edge == ".":
-            continue
-        element = element_of(edge)
-        if isinstance(element, str):
-            if not isinstance(value, dict) or element not in value:
-                yield from _leaves(below, (*path, element))
-            elif below:
-                yield from _surplus(value[element], below, (*path, element))
-        elif edge not in items:
-            yield (*path, element)
-        elif below:
-            yield from _surplus(value[items[edge]], below, (*path, element))
-
-
-Equal: TypeAlias = Callable[[Any, Any], bool]
-
-
-def _differing(value: Any, live: Any, node: Node, path: Path, equal: Equal) -> Iterator[Path]:
-    if node and isinstance(value, dict):
-        there = live if isinstance(live, dict) else {}
-        for key, child in value.items():
-            below = node.get(f"f:{key}")
-            if below is not None:
-                yield from _differing(child, there.get(key), below, (*path, key), equal)
-    elif node and isinstance(value, list):
-        yield from _differing_items(value, live if isinstance(live, list) else [], node, path, equal)
-    elif not equal(value, live):
-        yield path
-
-
-def _differing_items(value: list[Any], live: list[Any], node: Node, path: Path, equal: Equal) -> Iterator[Path]:
-    here, there = match_items(value, node), match_items(live, node)
-    order: list[int] = []
-    for edge, index in sorted(here.items(), key=lambda pair: pair[1]):
-        if edge not in there:
-            yield (*path, element_of(edge))
-            continue
-        if edge[:2] == "k:":
-            order.append(there[edge])
-        yield from _differing(value[index], live[there[edge]], node[edge], (*path, element_of(edge)), equal)
-    if order != sorted(order):
-        yield path
+def _read(places: list[_Place]) -> list[Path]:
+    """Places as paths, from the top."""
+    paths: list[Path] = []
+    for place in places:
+        elements: list[PathElement] = []
+        while place:
+            place, edge = place
+            elements.append(element_of(edge))
+        paths.append(tuple(reversed(elements)))
+    return paths
 
 
 def _equal(want: Any, live: Any) -> bool:
@@ -333,14 +348,10 @@ def _equal_quantity(want: Any, live: Any) -> bool:
     """As `_equal`, and two spellings of one quantity are equal."""
     if _same(want, live, _equal_quantity):
         return True
-    return (
-        isinstance(want, str | int | float)
-        and (number := parse_quantity(want)) is not None
-        and number == parse_quantity(live)
-    )
+    return (number := parse_quantity(want)) is not None and number == parse_quantity(live)
 
 
-def _same(want: Any, live: Any, equal: Equal) -> bool:
+def _same(want: Any, live: Any, equal: Callable[[Any, Any], bool]) -> bool:
     if want is None or (live is None and not want):
         return True
     if isinstance(want, dict):

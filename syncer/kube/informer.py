@@ -25,6 +25,8 @@ from syncer.kube.client import ClusterClient
 from syncer.kube.errors import BadRequest, Gone, Invalid, MalformedAnswer, NotFound, Unreachable, error_from_status
 from syncer.kube.objects import KubeObject, ResourceInfo, WatchEvent, decode_list, decode_watch_event, key_of
 
+__all__ = ["EventType", "Informer", "InformerEvent", "InformerStatistics"]
+
 PAGE_SIZE: Final = 500
 BACKOFF_FLOOR_SECONDS: Final = 0.2
 BACKOFF_CAP_SECONDS: Final = 30.0
@@ -179,6 +181,7 @@ class Informer:
                 try:
                     await self._follow()
                 except _AuditDue:
+                    self._audit_at = self._clock()  # timers may fire a moment early
                     continue
                 except _StreamEnded:
                     problem: SyncError | None = None
@@ -333,6 +336,7 @@ class Informer:
                     else:
                         self._live()
                     async for lines in split_lines(pieces):
+                        before = len(collected or ())
                         for line in lines:
                             event = decode_watch_event(line, manager=self._manager)
                             if collected is None:
@@ -342,6 +346,8 @@ class Informer:
                                 await slot.aclose()
                         if collected is None:
                             self._live()
+                        elif len(collected) > before:
+                            self._leave_in(STREAM_PATIENCE_SECONDS, "no end")
         except TimeoutError:
             raise self._expired() from None
         except (Invalid, BadRequest):
@@ -379,7 +385,6 @@ class Informer:
             collected.pop(key_of(event.object), None)
         else:
             self._collect(collected, event.object)
-            self._leave_in(STREAM_PATIENCE_SECONDS, "no end")
         return False
 
     def _take(self, event: WatchEvent) -> None:

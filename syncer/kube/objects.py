@@ -7,7 +7,6 @@ copied.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, cast
 from urllib.parse import quote
 
@@ -313,9 +312,3 @@ def _malformed(what: str, error: object) -> MalformedAnswer:
 def key_of(item: KubeObject) -> tuple[str, str]:
     """(namespace, name): the key of caches."""
     return item.namespace, item.name
-
-
-def labels_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """`metadata.labels` of a plain manifest; {} where there are none."""
-    labels = (manifest.get("metadata") or {}).get("labels") or {}
-    return dict(labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -129,6 +130,7 @@ def _step(value: Any, element: PathElement) -> Any:
     return value[index] if index is not None and index < len(value) else None
 
 
+@lru_cache(maxsize=4096)
 def element_of(edge: str) -> PathElement:
     """Read one edge of the tree."""
     match edge[:2]:
@@ -178,51 +180,69 @@ def match_items(items: list[Any], node: Node) -> dict[str, int]:
     matches; of several such edges the one with `TCP` comes first.
     """
     found: dict[str, int] = {}
-    open_edges: list[tuple[str, dict[str, Scalar]]] = []
-    complete: dict[Any, int] = {}
+    open_edges: list[tuple[str, ListKey]] = []
+    complete: dict[_Marked, int] = {}
     names: tuple[str, ...] = ()
     for edge in node:
-        tag = edge[:2]
-        if tag == "k:":
-            keys = orjson.loads(edge[2:])
-            if tuple(keys) != names:
-                names = tuple(keys)
-                complete = {_key(item, names): index for index, item in enumerate(items) if _has(item, names)}
-            index = complete.get(tuple(map(_hashable, keys.values())))
-            if index is None:
-                open_edges.append((edge, keys))
+        if edge == ".":
+            continue
+        element = element_of(edge)
+        if isinstance(element, ListKey):
+            wanted, values = _marked_keys(edge)
+            if wanted != names:
+                names = wanted
+                complete = {_marked(item, names): index for index, item in enumerate(items) if _has(item, names)}
+            if (at := complete.get(values)) is None:
+                open_edges.append((edge, element))
             else:
-                found[edge] = index
-        elif tag == "v:":
-            value = orjson.loads(edge[2:])
-            index = next((i for i, item in enumerate(items) if item == value and type(item) is type(value)), None)
-            if index is not None:
-                found[edge] = index
-        elif tag == "i:" and int(edge[2:]) < len(items):
-            found[edge] = int(edge[2:])
+                found[edge] = at
+        elif isinstance(element, ListValue):
+            value = element.value
+            place = next((i for i, item in enumerate(items) if item == value and type(item) is type(value)), None)
+            if place is not None:
+                found[edge] = place
+        elif isinstance(element, Position) and element.at < len(items):
+            found[edge] = element.at
     if open_edges:
-        taken = set(found.values())
-        partial = [
-            i for i, item in enumerate(items) if isinstance(item, dict) and i not in taken and not _has(item, names)
-        ]
-        for edge, keys in sorted(open_edges, key=lambda pair: "TCP" not in pair[1].values()) if partial else ():
-            index = next(
-                (i for i in partial if all(items[i].get(name, value) == value for name, value in keys.items())), None
-            )
-            if index is not None:
-                partial.remove(index)
-                found[edge] = index
+        _match_defaults(items, names, open_edges, found)
     return found
+
+
+def _match_defaults(
+    items: list[Any], names: tuple[str, ...], edges: list[tuple[str, ListKey]], found: dict[str, int]
+) -> None:
+    """Match what is left to items that leave out key fields; adds to `found`."""
+    taken = set(found.values())
+    partial = [i for i, item in enumerate(items) if isinstance(item, dict) and i not in taken and not _has(item, names)]
+    for edge, element in sorted(edges, key=lambda pair: ("protocol", "TCP") not in pair[1].keys) if partial else ():
+        at = next((i for i in partial if all(items[i].get(key, value) == value for key, value in element.keys)), None)
+        if at is not None:
+            partial.remove(at)
+            found[edge] = at
+
+
+_Marked: TypeAlias = tuple[Any, ...]
+
+
+@lru_cache(maxsize=4096)
+def _marked_keys(edge: str) -> tuple[tuple[str, ...], _Marked]:
+    """Key names of a `k:` edge, and its values as `_marked` gives them."""
+    keys = dict(cast("ListKey", element_of(edge)).keys)
+    names = tuple(keys)
+    return names, _marked(keys, names)
 
 
 def _has(item: Any, names: tuple[str, ...]) -> bool:
     return isinstance(item, dict) and all(name in item for name in names)
 
 
-def _key(item: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(_hashable(item[name]) for name in names)
-
-
-def _hashable(value: Any) -> Any:
-    """A key value as something that tells `true` from `1`; what no server accepts as a key matches nothing."""
-    return (type(value) is bool, value) if isinstance(value, str | int | float) else object()
+def _marked(item: Mapping[str, Any], names: tuple[str, ...]) -> _Marked:
+    """Key values in a form that tells `true` from `1`; what no server accepts as a key equals nothing."""
+    return tuple(
+        value
+        if isinstance(value, str)
+        else (type(value) is bool, value)
+        if isinstance(value, int | float)
+        else object()
+        for value in (item[name] for name in names)
+    )

@@ -286,6 +286,14 @@ async def test_a_certificate_that_does_not_fit_is_refused(tls: tuple[str, trustm
     await client.close()
 
 
+async def test_other_names_of_untrusted_servers_are_resolved_as_ever(api: FakeApi) -> None:
+    server = api.url.replace("127.0.0.1", "localhost")
+    client = ClusterClient(ClusterCredentials(Access(server, untrusted=True)), name="east")
+    api.answer_next("GET", Scripted(200, b"{}"))
+    assert await client.get_json("/x") == {}
+    await client.close()
+
+
 async def test_names_of_untrusted_servers_do_not_lead_to_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """S20, S22: rebinding."""
 

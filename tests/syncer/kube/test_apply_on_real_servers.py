@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
-from deploy.local.fleet import Cluster, Fleet
+from deploy.local.fleet import Fleet
 from syncer.errors import TerminalError
 from syncer.kube import discovery as discovery_module
-from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
@@ -39,22 +37,11 @@ from syncer.kube.fields import (
     surplus,
     uncovered,
 )
-from syncer.kube.informer import Informer
 from syncer.kube.kubeconfig import Access, parse_kubeconfig
 from syncer.kube.objects import KubeObject, ResourceInfo
-from tests.support.fleet import Kubectl, eventually
+from tests.support.fleet import Kubectl
 from tests.syncer.kube.manifests import MANIFESTS
-
-CONFIGMAPS = ResourceInfo("", "v1", "configmaps", "ConfigMap", True)
-DEPLOYMENTS = ResourceInfo("apps", "v1", "deployments", "Deployment", True, has_status=True, has_scale=True)
-NAMESPACES = ResourceInfo("", "v1", "namespaces", "Namespace", False)
-
-
-@pytest.fixture
-async def upstream(fleet: Fleet) -> AsyncIterator[ClusterClient]:
-    made = ClusterClient(ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig), name="upstream")
-    yield made
-    await made.close()
+from tests.syncer.kube.real import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, apply, configmap
 
 
 async def info_of(client: ClusterClient, manifest: dict[str, Any]) -> ResourceInfo:
@@ -63,17 +50,6 @@ async def info_of(client: ClusterClient, manifest: dict[str, Any]) -> ResourceIn
     found = discovery.find(manifest["apiVersion"], manifest["kind"])
     assert found is not None
     return found
-
-
-async def apply(
-    client: ClusterClient, info: ResourceInfo, manifest: dict[str, Any], namespace: str, **metadata: str
-) -> tuple[KubeObject, int]:
-    body = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace, **metadata}}
-    return await client.apply(info, namespace, manifest["metadata"]["name"], orjson.dumps(body), force=True)
-
-
-def configmap(name: str = "c", **data: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
 async def test_an_apply_with_version_one_only_creates(upstream: ClusterClient, namespace: str) -> None:
@@ -347,160 +323,3 @@ async def test_discovery_says_the_same_in_both_forms(upstream: ClusterClient, mo
     assert deployments is not None
     assert (deployments.has_status, deployments.has_scale) == (True, True)
     assert not new.known("no.such.group")
-
-
-class Follower:
-    """An informer with what it told and sleeps that a test may hold."""
-
-    def __init__(self, client: ClusterClient, namespace: str, **options: Any) -> None:
-        self.events: list[InformerEvent] = []
-        self.may_go_on = asyncio.Event()
-        self.may_go_on.set()
-        self.informer = Informer(
-            client, CONFIGMAPS, on_event=self.events.append, namespace=namespace, sleep=self._sleep, **options
-        )
-        self.task = self.informer.start("follower")
-
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(min(seconds, 0.2))
-        await self.may_go_on.wait()
-
-    def names(self) -> list[str]:
-        return sorted(name for _, name in self.informer.cache if not name.startswith("kube-root"))
-
-    async def until(self, *names: str, seconds: float = 20) -> None:
-        await eventually(lambda: self.names() == sorted(names) and self.informer.fresh, timeout_seconds=seconds)
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-
-@pytest.mark.parametrize("way", ["stream", "pages"])
-async def test_a_real_server_is_mirrored(
-    upstream: ClusterClient, namespace: str, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("syncer.kube.informer.PAGE_SIZE", 3)
-    if way == "pages":
-        upstream.refused_streams.add(CONFIGMAPS.group_resource)
-    for index in range(7):
-        await apply(upstream, CONFIGMAPS, configmap(f"c{index}", a="1"), namespace)
-    follower = Follower(upstream, namespace)
-    await follower.until(*(f"c{i}" for i in range(7)))
-    changed, _ = await apply(upstream, CONFIGMAPS, configmap("c0", a="2"), namespace)
-    await upstream.delete(CONFIGMAPS, namespace, "c1", uid=(await upstream.get(CONFIGMAPS, namespace, "c1")).uid)
-    await follower.until(*(f"c{i}" for i in (0, 2, 3, 4, 5, 6)))
-    cached = follower.informer.cache[(namespace, "c0")]
-    assert cached == changed
-    assert (cached.api_version, cached.kind) == ("v1", "ConfigMap")
-    assert cached.owned is not None
-    told = len(follower.events)
-    follower.informer.audit_soon()
-    await eventually(lambda: follower.events[-1].type is EventType.RELISTED)
-    assert [e.type for e in follower.events[told:]] == [EventType.RELISTED]
-    assert follower.informer.statistics().lists == 2
-    assert upstream.refused_streams == (set() if way == "stream" else {CONFIGMAPS.group_resource})
-    await follower.stop()
-
-
-async def test_a_server_without_streaming_lists_is_read_in_pages(own_fleet: Any) -> None:
-    """F14: the gate is off, as on 1.33."""
-    fleet = own_fleet(targets=("east",), light=True, arguments={"apiserver": ("--feature-gates=WatchList=false",)})
-    client = ClusterClient(ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig), name="upstream")
-    await apply(client, CONFIGMAPS, configmap("a"), "default")
-    follower = Follower(client, "default")
-    await follower.until("a")
-    await apply(client, CONFIGMAPS, configmap("b"), "default")
-    await follower.until("a", "b")
-    assert client.refused_streams == {CONFIGMAPS.group_resource}
-    assert follower.informer.error is None
-    await follower.stop()
-    await client.close()
-
-
-async def etcd_call(cluster: Cluster, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The JSON gateway of the fleet's etcd."""
-    arguments = (await asyncio.to_thread(open_cmdline, cluster)).split("\0")
-    server = next(a.partition("=")[2] for a in arguments if a.startswith("--etcd-servers="))
-    client = ClusterClient(ClusterCredentials(Access(server)), name="etcd")
-    answer = await client.request("POST", path, body=orjson.dumps(body), content_type="application/json")
-    await client.close()
-    return dict(orjson.loads(answer.body))
-
-
-def open_cmdline(cluster: Cluster) -> str:
-    with open(f"/proc/{cluster.processes['apiserver'].pid}/cmdline") as file:
-        return file.read()
-
-
-async def test_compacted_history_is_survived(own_fleet: Any) -> None:
-    """F01: the engine slept, history was compacted, the server restarted; one list, and the diff of what happened."""
-    fleet: Fleet = own_fleet(targets=("east",), light=True)
-    cluster = fleet.upstream
-    client = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="upstream")
-    for name in ("kept", "gone", "again"):
-        await apply(client, CONFIGMAPS, configmap(name, a="1"), "default")
-    follower = Follower(client, "default")
-    await follower.until("again", "gone", "kept")
-    uid = follower.informer.cache[("default", "gone")].uid
-    follower.may_go_on.clear()
-    await asyncio.to_thread(cluster.restart, "apiserver")
-    writer = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="writer")
-    for name in ("gone", "again"):
-        item = await writer.get(CONFIGMAPS, "default", name)
-        await writer.delete(CONFIGMAPS, "default", name, uid=item.uid)
-    await apply(writer, CONFIGMAPS, configmap("again", a="2"), "default")
-    await apply(writer, CONFIGMAPS, configmap("kept", a="2"), "default")
-    last, _ = await apply(writer, CONFIGMAPS, configmap("new", a="1"), "default")
-    await etcd_call(cluster, "/v3/kv/compaction", {"revision": last.resource_version, "physical": True})
-    await asyncio.to_thread(cluster.restart, "apiserver")
-    told = len(follower.events)
-    follower.may_go_on.set()
-    await follower.until("again", "kept", "new")
-    events = {
-        (e.type.value, e.object.name, e.proof)
-        for e in follower.events[told:]
-        if e.object is not None and not e.object.name.startswith("kube-root")
-    }
-    assert events == {
-        ("DELETED", "gone", "relist"),
-        ("DELETED", "again", "relist"),
-        ("ADDED", "again", "relist"),
-        ("MODIFIED", "kept", "relist"),
-        ("ADDED", "new", "relist"),
-    }
-    assert (
-        next(
-            e.object.uid
-            for e in follower.events
-            if e.object and e.object.name == "gone" and e.type is EventType.DELETED
-        )
-        == uid
-    )
-    assert follower.informer.statistics().lists == 2
-    assert not follower.informer.rewound
-    await follower.stop()
-    await client.close()
-    await writer.close()
-
-
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-async def test_a_server_that_dies_or_hangs_is_noticed_and_followed_again(own_fleet: Any, how: str) -> None:
-    """F02."""
-    fleet: Fleet = own_fleet(targets=("east",), light=True)
-    cluster = fleet.upstream
-    client = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="upstream")
-    await apply(client, CONFIGMAPS, configmap("a"), "default")
-    follower = Follower(client, "default", inactivity_seconds=1.0)
-    await follower.until("a")
-    await asyncio.to_thread(cluster.kill if how == "killed" else cluster.stop, "apiserver")
-    await eventually(lambda: not follower.informer.fresh and follower.informer.error is not None)
-    assert follower.informer.synced
-    assert follower.names() == ["a"]
-    await asyncio.to_thread(cluster.start if how == "killed" else cluster.cont, "apiserver")
-    await eventually(lambda: follower.informer.fresh, timeout_seconds=40)
-    await apply(client, CONFIGMAPS, configmap("b"), "default")
-    await eventually(lambda: follower.names() == ["a", "b"])
-    assert all(e.type is not EventType.DELETED for e in follower.events)
-    await follower.stop()
-    await client.close()

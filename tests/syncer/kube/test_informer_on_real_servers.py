@@ -1,0 +1,220 @@
+"""Mirrors of real API servers: followed, compacted, killed, hung, and restored from a backup."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import Any
+
+import orjson
+import pytest
+
+from deploy.local.fleet import Cluster, Fleet
+from syncer.kube.changes import EventType, InformerEvent
+from syncer.kube.client import ClusterClient
+from syncer.kube.credentials import ClusterCredentials
+from syncer.kube.informer import Informer
+from syncer.kube.kubeconfig import Access
+from tests.support.fleet import eventually
+from tests.syncer.kube.real import CONFIGMAPS, apply, configmap
+
+
+class Follower:
+    """An informer with what it told and sleeps that a test may hold."""
+
+    def __init__(self, client: ClusterClient, namespace: str, **options: Any) -> None:
+        self.events: list[InformerEvent] = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.informer = Informer(
+            client, CONFIGMAPS, on_event=self.events.append, namespace=namespace, sleep=self._sleep, **options
+        )
+        self.task = self.informer.start("follower")
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.2))
+        await self.may_go_on.wait()
+
+    def names(self) -> list[str]:
+        return sorted(name for _, name in self.informer.cache if not name.startswith("kube-root"))
+
+    async def until(self, *names: str, seconds: float = 20) -> None:
+        await eventually(lambda: self.names() == sorted(names) and self.informer.fresh, timeout_seconds=seconds)
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("way", ["stream", "pages"])
+async def test_a_real_server_is_mirrored(
+    upstream: ClusterClient, namespace: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncer.kube.informer.PAGE_SIZE", 3)
+    if way == "pages":
+        upstream.refused_streams.add(CONFIGMAPS.group_resource)
+    for index in range(7):
+        await apply(upstream, CONFIGMAPS, configmap(f"c{index}", a="1"), namespace)
+    follower = Follower(upstream, namespace)
+    await follower.until(*(f"c{i}" for i in range(7)))
+    changed, _ = await apply(upstream, CONFIGMAPS, configmap("c0", a="2"), namespace)
+    await upstream.delete(CONFIGMAPS, namespace, "c1", uid=(await upstream.get(CONFIGMAPS, namespace, "c1")).uid)
+    await follower.until(*(f"c{i}" for i in (0, 2, 3, 4, 5, 6)))
+    cached = follower.informer.cache[(namespace, "c0")]
+    assert cached == changed
+    assert (cached.api_version, cached.kind) == ("v1", "ConfigMap")
+    assert cached.owned is not None
+    told = len(follower.events)
+    follower.informer.audit_soon()
+    await eventually(lambda: follower.events[-1].type is EventType.RELISTED)
+    assert [e.type for e in follower.events[told:]] == [EventType.RELISTED]
+    assert follower.informer.statistics().lists == 2
+    assert upstream.refused_streams == (set() if way == "stream" else {CONFIGMAPS.group_resource})
+    await follower.stop()
+
+
+async def test_a_server_without_streaming_lists_is_read_in_pages(own_fleet: Any) -> None:
+    """F14: the gate is off, as on 1.33."""
+    fleet = own_fleet(targets=("east",), light=True, arguments={"apiserver": ("--feature-gates=WatchList=false",)})
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig), name="upstream")
+    await apply(client, CONFIGMAPS, configmap("a"), "default")
+    follower = Follower(client, "default")
+    await follower.until("a")
+    await apply(client, CONFIGMAPS, configmap("b"), "default")
+    await follower.until("a", "b")
+    assert client.refused_streams == {CONFIGMAPS.group_resource}
+    assert follower.informer.error is None
+    await follower.stop()
+    await client.close()
+
+
+async def etcd_call(cluster: Cluster, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The JSON gateway of the fleet's etcd."""
+    arguments = (await asyncio.to_thread(open_cmdline, cluster)).split("\0")
+    server = next(a.partition("=")[2] for a in arguments if a.startswith("--etcd-servers="))
+    client = ClusterClient(ClusterCredentials(Access(server)), name="etcd")
+    answer = await client.request("POST", path, body=orjson.dumps(body), content_type="application/json")
+    await client.close()
+    return dict(orjson.loads(answer.body))
+
+
+def open_cmdline(cluster: Cluster) -> str:
+    with open(f"/proc/{cluster.processes['apiserver'].pid}/cmdline") as file:
+        return file.read()
+
+
+async def test_compacted_history_is_survived(own_fleet: Any) -> None:
+    """F01: the engine slept, history was compacted, the server restarted; one list, and the diff of what happened."""
+    fleet: Fleet = own_fleet(targets=("east",), light=True)
+    cluster = fleet.upstream
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="upstream")
+    for name in ("kept", "gone", "again"):
+        await apply(client, CONFIGMAPS, configmap(name, a="1"), "default")
+    follower = Follower(client, "default")
+    await follower.until("again", "gone", "kept")
+    uid = follower.informer.cache[("default", "gone")].uid
+    follower.may_go_on.clear()
+    await asyncio.to_thread(cluster.restart, "apiserver")
+    writer = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="writer")
+    for name in ("gone", "again"):
+        item = await writer.get(CONFIGMAPS, "default", name)
+        await writer.delete(CONFIGMAPS, "default", name, uid=item.uid)
+    await apply(writer, CONFIGMAPS, configmap("again", a="2"), "default")
+    await apply(writer, CONFIGMAPS, configmap("kept", a="2"), "default")
+    last, _ = await apply(writer, CONFIGMAPS, configmap("new", a="1"), "default")
+    await etcd_call(cluster, "/v3/kv/compaction", {"revision": last.resource_version, "physical": True})
+    await asyncio.to_thread(cluster.restart, "apiserver")
+    told = len(follower.events)
+    follower.may_go_on.set()
+    await follower.until("again", "kept", "new")
+    events = {
+        (e.type.value, e.object.name, e.proof)
+        for e in follower.events[told:]
+        if e.object is not None and not e.object.name.startswith("kube-root")
+    }
+    assert events == {
+        ("DELETED", "gone", "relist"),
+        ("DELETED", "again", "relist"),
+        ("ADDED", "again", "relist"),
+        ("MODIFIED", "kept", "relist"),
+        ("ADDED", "new", "relist"),
+    }
+    assert (
+        next(
+            e.object.uid
+            for e in follower.events
+            if e.object and e.object.name == "gone" and e.type is EventType.DELETED
+        )
+        == uid
+    )
+    assert follower.informer.statistics().lists == 2
+    assert not follower.informer.rewound
+    await follower.stop()
+    await client.close()
+    await writer.close()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_server_that_dies_or_hangs_is_noticed_and_followed_again(own_fleet: Any, how: str) -> None:
+    """F02."""
+    fleet: Fleet = own_fleet(targets=("east",), light=True)
+    cluster = fleet.upstream
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="upstream")
+    await apply(client, CONFIGMAPS, configmap("a"), "default")
+    follower = Follower(client, "default", inactivity_seconds=1.0)
+    await follower.until("a")
+    await asyncio.to_thread(cluster.kill if how == "killed" else cluster.stop, "apiserver")
+    await eventually(lambda: not follower.informer.fresh and follower.informer.error is not None)
+    assert follower.informer.synced
+    assert follower.names() == ["a"]
+    await asyncio.to_thread(cluster.start if how == "killed" else cluster.cont, "apiserver")
+    await eventually(lambda: follower.informer.fresh, timeout_seconds=40)
+    await apply(client, CONFIGMAPS, configmap("b"), "default")
+    await eventually(lambda: follower.names() == ["a", "b"])
+    assert all(e.type is not EventType.DELETED for e in follower.events)
+    await follower.stop()
+    await client.close()
+
+
+async def test_a_restored_backup_is_noticed_before_its_losses_are_told(own_fleet: Any) -> None:
+    """F09: etcd comes back with an older state; versions go back, and deletes that follow are told as a rewind's."""
+    fleet: Fleet = own_fleet(targets=("east",), light=True)
+    cluster = fleet.upstream
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name="upstream")
+    await apply(client, CONFIGMAPS, configmap("old", a="1"), "default")
+
+    def stop() -> None:
+        for one in fleet.clusters.values():
+            one.kill("apiserver")
+        cluster.kill("etcd")
+
+    def start() -> None:
+        cluster.start("etcd")
+        for one in fleet.clusters.values():
+            one.start("apiserver")
+
+    await asyncio.to_thread(stop)
+    await asyncio.to_thread(shutil.copytree, fleet.folder / "etcd", fleet.folder / "backup")
+    await asyncio.to_thread(start)
+    for index in range(100):
+        await apply(client, CONFIGMAPS, configmap("young", a=str(index)), "default")
+    states: list[bool] = []
+
+    def told(event: InformerEvent) -> None:
+        if event.type is EventType.DELETED:
+            states.append(informer.rewound)
+
+    informer = Informer(client, CONFIGMAPS, on_event=told, namespace="default", inactivity_seconds=2.0)
+    task = informer.start("follower")
+    await eventually(lambda: informer.fresh and ("default", "young") in informer.cache)
+    await asyncio.to_thread(stop)
+    await asyncio.to_thread(shutil.rmtree, fleet.folder / "etcd")
+    await asyncio.to_thread(shutil.copytree, fleet.folder / "backup", fleet.folder / "etcd")
+    await asyncio.to_thread(start)
+    await eventually(lambda: states, timeout_seconds=60)
+    assert states == [True]
+    assert ("default", "old") in informer.cache
+    assert ("default", "young") not in informer.cache
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await client.close()
