@@ -42,13 +42,12 @@ SYNC_TARGETS: Final = GroupResource(GROUP, "synctargets")
 class Reports:
     """The engine's answers, in the shapes of `syncer.api.shapes`. None means: no such object."""
 
-    def __init__(self, world: World, sight: Sight, upstream: ClusterClient, *, frozen: Frozen) -> None:
+    def __init__(self, world: World, sight: Sight, upstream: ClusterClient, needs: Needs, *, frozen: Frozen) -> None:
         """Args: frozen: (token, message) of a target that waits for a person, or None."""
         self._world = world
         self._sight = sight
         self._upstream = upstream
         self._frozen = frozen
-        needs = Needs(world)
         self._problems = Problems(world, sight, needs, frozen)
         self._explainer = Explainer(world, sight, needs, self._problems)
 

@@ -282,7 +282,7 @@ def test_a_frozen_target_shows_its_token(realm: Realm) -> None:
 def test_when_our_own_api_is_away_it_is_told_once_for_all_targets(realm: Realm) -> None:
     """F60."""
     realm.world.frozen = "CustomResourceDefinition placements.syncline.io is gone"
-    realm.frozen = {"east": ("", realm.world.frozen), "west": ("", realm.world.frozen)}
+    realm.frozen |= {"east": ("", realm.world.frozen), "west": ("", realm.world.frozen)}
     found = only(realm.reports.problems())
     assert (found.reason, found.target) == ("Frozen", "")
     assert "syncline crds" in found.hint

@@ -13,6 +13,7 @@ from syncer.api.keys import GroupResource, ObjectKey
 from syncer.api.synctarget import SyncTarget
 from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.namespaces import NamespaceBook
+from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.reports import Reports
 from syncer.engine.sight import Sight
@@ -101,9 +102,8 @@ class Realm:
         self.upstream = Api()
         self.frozen: dict[str, tuple[str, str]] = {}
         self.catalog = Catalog(self.world, self.sight, lambda: None, lambda model: None)
-        self.reports = Reports(
-            self.world, self.sight, cast(ClusterClient, self.upstream), frozen=lambda name: self.frozen.get(name)
-        )
+        upstream = cast(ClusterClient, self.upstream)
+        self.reports = Reports(self.world, self.sight, upstream, Needs(self.world), frozen=self.frozen.get)
         self.apis: dict[str, Api] = {}
         self.mirrors: dict[tuple[str, GroupResource], Mirror] = {}
         self._version = 0
