@@ -130,7 +130,7 @@ class Passes:
             self._retry(key, 5.0)
             return False
         except SourceStillThereError:
-            log.warning("source missing from the cache but present", key=str(key))
+            self._sight.audit_soon(key.object.group_resource, self._world.clock())
             self._retry(key, 5.0)
             return False
         self._accepted(current, now, step, reply, observed)

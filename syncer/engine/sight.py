@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from syncer.api.keys import GroupResource
 from syncer.errors import TransientError
 from syncer.kube.discovery import Discovery
@@ -11,6 +13,10 @@ from syncer.kube.informer import Informer
 from syncer.kube.objects import ResourceInfo
 
 LISTS_AT_ONCE = 5  # per cluster: an API server that comes back is not asked everything in the same moment
+
+AUDIT_AGAIN_SECONDS = 4.0
+
+log = structlog.get_logger()
 
 
 class Sight:
@@ -32,6 +38,7 @@ class Sight:
         self.infos: dict[GroupResource, ResourceInfo] = {}
         self.standing: dict[GroupResource, Informer] = {}
         self.informers: dict[GroupResource, Informer] = {}
+        self._audited: dict[GroupResource, float] = {}  # when a list was found to lie
 
     def blind(self, resource: GroupResource | None) -> str:
         """Why absence upstream cannot be trusted now; "" when it can (then a live check still follows).
@@ -56,6 +63,14 @@ class Sight:
             return "" if served else f"upstream does not serve {resource}"
         reason = _unsure(watched)
         return f"upstream {resource}: {reason}" if reason else ""
+
+    def audit_soon(self, resource: GroupResource, now: float) -> None:
+        """A list did not show what is there: take another one, but not one for each object that it hid."""
+        informer = self.informers.get(resource)
+        if informer is not None and now >= self._audited.get(resource, float("-inf")) + AUDIT_AGAIN_SECONDS:
+            self._audited[resource] = now
+            log.warning("missing from a list but present upstream", kind=str(resource))
+            informer.audit_soon()
 
 
 def _unsure(informer: Informer) -> str:

@@ -169,16 +169,8 @@ async def quiet(running: Running, seconds: float = 0.5) -> None:
     raise AssertionError("the engine did not come to rest")
 
 
-@contextlib.asynccontextmanager
-async def running_engine(
-    fleet: Fleet,
-    clusters: tuple[str, ...] = ("east", "west"),
-    *,
-    hub_id: str = "",
-    make_client: Callable[..., ClusterClient] = ClusterClient,
-    **target_spec: Any,
-) -> AsyncIterator[Running]:
-    """Run an engine whose targets are the given clusters, connected as admin."""
+async def install(fleet: Fleet) -> None:
+    """Our CRDs and our namespace, upstream."""
     await asyncio.to_thread(fleet.kubectl, "upstream", "apply", "--server-side", "-f", str(CRDS))
     await asyncio.to_thread(
         fleet.kubectl,
@@ -192,6 +184,30 @@ async def running_engine(
     )
     with contextlib.suppress(Exception):
         await asyncio.to_thread(fleet.kubectl, "upstream", "create", "namespace", "syncline-system")
+
+
+def writes(run: Running, side: str = "", verb: str = "") -> int:
+    """API writes of the engine so far; "" is any side, any verb (`downstream`, `delete`)."""
+    found = 0.0
+    for metric in run.metrics.api_writes_total.collect():
+        for sample in metric.samples:
+            labels = sample.labels
+            if sample.name.endswith("_total") and side in ("", labels["side"]) and verb in ("", labels["verb"]):
+                found += sample.value
+    return int(found)
+
+
+@contextlib.asynccontextmanager
+async def running_engine(
+    fleet: Fleet,
+    clusters: tuple[str, ...] = ("east", "west"),
+    *,
+    hub_id: str = "",
+    make_client: Callable[..., ClusterClient] = ClusterClient,
+    **target_spec: Any,
+) -> AsyncIterator[Running]:
+    """Run an engine whose targets are the given clusters, connected as admin."""
+    await install(fleet)
     suffix = uuid.uuid4().hex[:6]
     targets = {cluster: f"{cluster}-{suffix}" for cluster in clusters}
     run = Running(fleet, targets, hub_id or f"hub-{uuid.uuid4().hex[:12]}")
