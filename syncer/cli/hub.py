@@ -112,7 +112,7 @@ async def _published(client: ClusterClient, *, required: bool) -> Mapping[str, s
             return {}
         raise CliError(
             f"you may not read ConfigMap {SYSTEM_NAMESPACE}/{HUB_CONFIGMAP}, which says where the hub is",
-            "Ask an administrator for ClusterRole syncline-view, or name the hub with --hub URL.",
+            "Ask an administrator to apply deploy/rbac/users.yaml, or name the hub with --hub URL.",
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,8 @@ _MERGE_PATCH: Final = "application/merge-patch+json"
 async def list_targets(output: Output | None, access: Access) -> None:
     """`syncline get targets`."""
     async with open_upstream(access) as upstream:
-        await _list(upstream.client, [f"{API}/synctargets"], output, empty="No targets. Add one: syncline target add")
+        answers = [await _listed(upstream.client, f"{API}/synctargets", output)]
+    _show(answers, output, empty="No targets. Add one: syncline target add")
 
 
 async def list_placements(namespace: str | None, all_namespaces: bool, output: Output | None, access: Access) -> None:
@@ -36,21 +38,28 @@ async def list_placements(namespace: str | None, all_namespaces: bool, output: O
         where = namespace or upstream.namespace
         placements = f"{API}/placements" if all_namespaces else f"{API}/namespaces/{where}/placements"
         empty = "No placements." if all_namespaces else f"No placements in namespace {where}; -A looks at all."
-        await _list(upstream.client, [placements, f"{API}/clusterplacements"], output, empty=empty)
+        answers = [await _listed(upstream.client, placements, output)]
+        try:
+            answers.append(await _listed(upstream.client, f"{API}/clusterplacements", output))
+        except errors.Forbidden:
+            # Whoever has rights in one namespace only still wants to see the placements there.
+            sys.stderr.write("note: cluster placements are not shown, you may not list them\n")
+    _show(answers, output, empty=empty)
 
 
-async def _list(client: ClusterClient, paths: Sequence[str], output: Output | None, *, empty: str) -> None:
-    """Print what the paths list. The API server draws the table, so that it is the one that kubectl shows."""
-    as_data = output in (Output.JSON, Output.YAML)
-    headers = {"Accept": "application/json" if as_data else _TABLE}
+async def _listed(client: ClusterClient, path: str, output: Output | None) -> dict[str, Any]:
+    """A list, or for people the table that the API server draws of it, which is the one that kubectl shows."""
+    headers = {"Accept": "application/json" if output in (Output.JSON, Output.YAML) else _TABLE}
     try:
-        answers = []
-        for path in paths:
-            answer = await patient(partial(client.request, "GET", path, headers=headers))
-            answers.append(json.loads(answer.body))
+        answer = await patient(partial(client.request, "GET", path, headers=headers))
     except errors.NotFound as error:
         raise missing_crds() from error
-    if as_data:
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
+
+
+def _show(answers: Sequence[Mapping[str, Any]], output: Output | None, *, empty: str) -> None:
+    if output in (Output.JSON, Output.YAML):
         items = [item for listed in answers for item in listed["items"]]
         for item in items:
             item["metadata"].pop("managedFields", None)  # noise, as for kubectl

@@ -143,7 +143,7 @@ def test_a_caller_who_may_not_read_where_the_hub_is_learns_the_way(cli: Cli, ups
     upstream.routes[HUB_CONFIGMAP] = (403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "no"})
     result = cli("status")
     assert_two_lines(result, 1)
-    assert "syncline-view" in result.err
+    assert "deploy/rbac/users.yaml" in result.err
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8443", "hub", "https://u:p@hub", "ftp://x", "https://"])

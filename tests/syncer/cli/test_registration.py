@@ -246,3 +246,19 @@ def test_a_rebuilt_upstream_takes_over_what_exists_there_again_and_nothing_else(
     assert gone is not None
     assert both["metadata"]["labels"]["syncline.io/managed-by"] == upstream["metadata"]["uid"]
     assert gone["metadata"]["labels"]["syncline.io/managed-by"] == old
+
+
+def test_everybody_who_may_log_in_may_read_where_the_hub_is_and_nothing_else_there(
+    kubectl: Kubectl, kubeconfig: Callable[[str], Path]
+) -> None:
+    """Else `syncline status` would be for administrators only."""
+    kubeconfig("upstream")
+    rbac = Path(__file__).parents[3] / "deploy" / "rbac"
+    kubectl("upstream", "apply", "--server-side", "--force-conflicts", "-f", str(rbac))
+    user = kubectl.fleet.upstream.user("somebody")
+
+    def may(thing: str) -> str:
+        return kubectl.attempt("upstream", "auth", "can-i", "get", thing, "-n", SYSTEM, kubeconfig=user).stdout.strip()
+
+    wait_until(lambda: may("configmaps/syncline-hub") == "yes")
+    assert [may(thing) for thing in ("configmaps/other", "configmaps", "secrets/east")] == ["no"] * 3

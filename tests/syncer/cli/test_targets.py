@@ -86,6 +86,15 @@ def test_placements_of_one_namespace_of_all_and_of_the_cluster(cli: Cli, upstrea
     assert cli("get", "placements", "-A").out == "No placements.\n"
 
 
+def test_who_may_not_list_cluster_placements_still_sees_those_of_a_namespace(cli: Cli, upstream: FakeServer) -> None:
+    base = "/apis/syncline.io/v1alpha1"
+    refusal = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "no"}
+    upstream.routes |= {f"{base}/namespaces/shop/placements": TABLE, f"{base}/clusterplacements": (403, refusal)}
+    result = cli("get", "placements")
+    assert (result.code, "east" in result.out) == (0, True)
+    assert result.err == "note: cluster placements are not shown, you may not list them\n"
+
+
 def test_without_our_crds_the_answer_says_how_to_install_them(cli: Cli, upstream: FakeServer) -> None:
     text = {"kind": "Status", "code": 404, "reason": "NotFound", "message": "the server could not find it"}
     upstream.routes |= dict.fromkeys([TARGETS, f"{TARGETS}/east"], (404, text))
