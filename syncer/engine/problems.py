@@ -169,7 +169,7 @@ class Problems:
             if one is None or other is None or one.compiled is None or other.compiled is None:
                 continue
             if one.compiled.priority == other.compiled.priority:
-                message = f"{other.path} decides on {_some(targets)}; it has the same priority and came first"
+                message = f"{other.path} comes before {one.path} on {_some(targets)}; both have the same priority"
                 trouble = self._about(source, "", Reason.CLAIMED_BY_PLACEMENT, message)
                 yield trouble._replace(placement=one.path)
 

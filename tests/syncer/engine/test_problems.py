@@ -193,7 +193,7 @@ def test_two_placements_of_one_priority_on_one_object_are_told_to_the_one_that_l
     landed(realm)
     found = only(realm.reports.problems())
     assert (found.reason, found.placement) == ("ClaimedByPlacement", "Placement/shop/second")
-    assert "Placement/shop/first decides on east, west" in found.message
+    assert found.message.startswith("Placement/shop/first comes before Placement/shop/second on east, west")
 
 
 def test_a_placement_that_gives_way_on_purpose_is_no_problem(realm: Realm) -> None:
