@@ -138,6 +138,11 @@ def test_the_collector_does_not_follow_cached_objects() -> None:
     assert not gc.is_tracked(decode_object(orjson.dumps(WEB)))
 
 
+def test_objects_that_are_owned_alike_share_the_bytes_of_it() -> None:
+    one, other = decode_object(orjson.dumps(WEB)), decode_object(orjson.dumps({**WEB, "spec": {}}))
+    assert one.owned is other.owned
+
+
 def test_an_object_does_not_hold_on_to_the_buffer_it_came_from() -> None:
     buffer = bytearray(orjson.dumps({"type": "ADDED", "object": WEB}))
     event = decode_watch_event(bytes(memoryview(buffer)))
