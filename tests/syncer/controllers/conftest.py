@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncer.api.crds import render_crds
 from tests.support.fleet import Kubectl, start_fleet, stop_fleet
+from tests.support.operator import install_crds
 
 
 @pytest.fixture(scope="package")
@@ -19,9 +19,3 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     kubectl("upstream", "create", "namespace", "syncline-system")
     yield kubectl
     stop_fleet(fleet)
-
-
-def install_crds(kubectl: Kubectl) -> None:
-    manifests = "---\n".join(render_crds().values())
-    kubectl("upstream", "apply", "--server-side", "-f", "-", stdin=manifests)
-    kubectl("upstream", "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
