@@ -99,6 +99,10 @@ class Running:
             for client in self._eyes.values():
                 await client.close()
 
+    def eyes(self, cluster: str) -> ClusterClient:
+        """An admin's client of a cluster, which the engine knows nothing of."""
+        return self._eyes[cluster]
+
     def client(self, cluster: str, name: str, side: str) -> ClusterClient:
         """A client for the engine."""
         credentials = ClusterCredentials.from_kubeconfig(self.fleet.clusters[cluster].kubeconfig)
