@@ -17,7 +17,7 @@ from syncer.engine.reports import pod_info
 from syncer.errors import TransientError
 from syncer.kube.errors import Forbidden, Unreachable
 from tests.syncer.engine.test_problems import landed, report
-from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, NOW, Realm, config_map, deployment
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NOW, Realm, config_map, deployment
 
 DEPLOY = GroupResource("apps", "deployments")
 PATH = "/apis/apps/v1/namespaces/shop/deployments/web"
@@ -357,6 +357,32 @@ async def test_managed_fields_that_make_no_sense_do_no_harm(realm: Realm) -> Non
     source = realm.deployment()
     realm.land(source, "east", [entry("kubectl", {"f:spec": {"k:{nonsense": {"f:x": {}}}})])
     assert on(await explained(realm), "east").observed in ("present", "unknown")
+
+
+async def test_a_cluster_scoped_kind_is_found_without_a_namespace(realm: Realm) -> None:
+    realm.place("base", namespace="", resources=[{"apiVersion": "v1", "kind": "Namespace", "names": ["team-*"]}])
+    realm.put(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    found = await realm.reports.explain(NAMESPACES.group_resource, "", "shop")
+    assert found is not None
+    assert found.object == "v1/Namespace/shop"
+    assert found.placements[0].why_not == "name shop does not match team-*"
+    assert found.hints == ["Nothing to do: a target gets the namespace as soon as something in it is placed there."]
+
+
+async def test_an_upstream_that_is_not_read_yet_is_among_the_hints(realm: Realm) -> None:
+    realm.place()
+    landed(realm)
+    realm.sight.unsettled = "the kinds that placements name are being looked up"
+    assert (await explained(realm)).hints == [
+        "Wait: the upstream is not read completely (the kinds that placements name are being looked up)."
+    ]
+
+
+async def test_an_autoscaler_that_stays_behind_is_among_the_hints(realm: Realm) -> None:
+    realm.place()
+    source = landed(realm)
+    realm.world.scaled["shop", "Deployment", "web"] = source.key._replace(name="web-scaler")
+    assert (await explained(realm)).hints == ["Add the HorizontalPodAutoscaler to spec.resources of the placement."]
 
 
 # Status
