@@ -110,10 +110,21 @@ def builtin_kind(api_version: str, kind: str) -> BuiltinKind | None:
 
 _SYNC_VERBS: Final = ["get", "list", "watch", "create", "patch", "delete"]
 _READ_VERBS: Final = ["get", "list", "watch"]
+# Other namespaced kinds of kube-apiserver: a namespace is removed only after a look at everything that may be in it.
+_LISTED: Final = {
+    "": ["podtemplates"],
+    "apps": ["controllerrevisions"],
+    "coordination.k8s.io": ["leases"],
+    "discovery.k8s.io": ["endpointslices"],
+    "rbac.authorization.k8s.io": ["rolebindings", "roles"],
+    "resource.k8s.io": ["resourceclaims", "resourceclaimtemplates"],
+    "storage.k8s.io": ["csistoragecapacities"],
+}
 
 
 def target_role(resources: AcceptedResources, *, name: str = "syncline-target") -> dict[str, Any]:
-    """ClusterRole of Syncline's identity on a target: what it accepts, namespaces, and a look at nodes and pods.
+    """ClusterRole of Syncline's identity on a target: what it accepts, namespaces, a look at nodes and pods, and
+    lists of what else can be in a namespace.
 
     The preset `All` and patterns need wildcards, as nobody knows the kinds yet; the operator's own policy still
     refuses denied kinds.
@@ -137,6 +148,7 @@ def target_role(resources: AcceptedResources, *, name: str = "syncline-target") 
     ]
     rules.append({"apiGroups": [""], "resources": ["namespaces"], "verbs": _SYNC_VERBS})
     rules.append({"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": _READ_VERBS})
+    rules += [{"apiGroups": [group], "resources": names, "verbs": ["list"]} for group, names in _LISTED.items()]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",

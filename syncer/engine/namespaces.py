@@ -12,7 +12,7 @@ from syncer.api.policy import is_protected
 from syncer.engine.situation import Held
 from syncer.kube.client import ClusterClient
 from syncer.kube.discovery import Discovery
-from syncer.kube.errors import Conflict, NotFound
+from syncer.kube.errors import Conflict, Forbidden, NotFound
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.transform.mark import is_ours
 from syncer.transform.render import Rendered
@@ -133,7 +133,7 @@ class NamespaceBook:
         """Delete a namespace of ours in which only our leftovers or the platform's own objects are left.
 
         Returns:
-            "" when it was deleted, else what keeps it: the first foreign object.
+            "" when it was deleted, else what keeps it: the first foreign object, or a kind that may not be listed.
         Raises:
             ApiError: something could not be listed; unknown is not empty.
         """
@@ -142,7 +142,10 @@ class NamespaceBook:
         for info in discovery.resources():
             if not info.namespaced or "list" not in info.verbs:
                 continue
-            blocker = await self._first_other(info, found.name)
+            try:
+                blocker = await self._first_other(info, found.name)
+            except Forbidden:
+                blocker = f"{info.group_resource} may not be listed, so they may be in it"
             if blocker:
                 return blocker
         try:

@@ -41,6 +41,19 @@ def test_the_role_grants_no_rights_over_the_cluster() -> None:
     assert granted & DENIED_RESOURCES == {GroupResource("", "namespaces")}
 
 
+def test_the_role_may_look_whether_a_namespace_is_empty() -> None:
+    """Every namespaced kind of kube-apiserver that says who made it; Events and Endpoints only follow others."""
+    listed = {
+        GroupResource(group, name)
+        for rule in target_role(AcceptedResources())["rules"]
+        if "list" in rule["verbs"]
+        for group in rule["apiGroups"]
+        for name in rule["resources"]
+    }
+    followers = {GroupResource("", "events"), GroupResource("events.k8s.io", "events"), GroupResource("", "endpoints")}
+    assert listed >= (WORKLOAD_RESOURCES | GENERATED_RESOURCES) - followers
+
+
 def test_allow_and_deny_change_the_role() -> None:
     granted = _granted(preset="None", allow=["widgets.example.com", "*.other.io"], deny=["secrets"])
     assert granted == {"": {"namespaces"}, "example.com": {"widgets"}, "other.io": {"*"}}
