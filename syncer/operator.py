@@ -86,7 +86,7 @@ class Operator:
     @property
     def engine(self) -> EngineView | None:
         """For the hub: None while another replica leads."""
-        return self._term.engine.view if self._term is not None and self._lease.leads else None
+        return self._term.engine.reports if self._term is not None and self._lease.leads else None
 
     @property
     def leader(self) -> str:
@@ -245,7 +245,7 @@ class Operator:
             except (Unauthorized, Forbidden) as error:
                 raise StartError(
                     f"upstream {self._control.server} refuses this identity: {error}",
-                    "the operator needs the ClusterRole in deploy/manifests, among others get on namespaces",
+                    "bind ClusterRole syncline-operator of deploy/rbac/operator.yaml to it",
                 ) from error
             except (SyncError, KeyError, ValueError) as error:
                 if loop.time() > deadline or self._stop.is_set():
@@ -276,7 +276,7 @@ class Operator:
         except ApiError as error:
             raise StartError(
                 f"upstream {self._control.server}: {error}",
-                "the operator needs the ClusterRole in deploy/manifests",
+                "bind ClusterRole syncline-operator of deploy/rbac/operator.yaml to the operator's identity",
             ) from error
 
     async def _serve_health(self, authenticator: Authenticator, authorizer: Authorizer) -> None:

@@ -22,17 +22,18 @@ from syncer.engine.downstream import Downstream
 from syncer.engine.executor import Executor
 from syncer.engine.guard import ApiGuard
 from syncer.engine.namespaces import NAMESPACES, NamespaceBook
+from syncer.engine.needs import Needs
 from syncer.engine.nskeeper import NamespaceKeeper
 from syncer.engine.pair import Outcome, State
 from syncer.engine.passes import Passes
 from syncer.engine.placementstatus import CLUSTER_PLACEMENTS, PLACEMENTS, PlacementStatusWriter
 from syncer.engine.podwatch import PodWatch
+from syncer.engine.reports import Reports
 from syncer.engine.sight import Sight
 from syncer.engine.state import Pair, Source
 from syncer.engine.statuswriter import StatusWriter
 from syncer.engine.targets import Link, TargetRuntime
 from syncer.engine.telling import Telling
-from syncer.engine.view import View
 from syncer.engine.watches import Watches
 from syncer.engine.world import AUDIT_SECONDS, CATCH_UP, World
 from syncer.errors import SyncError, TerminalError
@@ -81,7 +82,8 @@ class Engine:
         self.world = World(hub_id, workspace, clock=clock, wall=wall, rng=rng)
         self.sight = Sight(Discovery(upstream))
         self._guard = ApiGuard(upstream, clock=clock)
-        self._telling = Telling(self.world, metrics, events)
+        needs = Needs(self.world)
+        self._telling = Telling(self.world, metrics, events, needs)
         self._catalog = Catalog(self.world, self.sight, self._interest_changed, check)
         self._keeper = NamespaceKeeper(self.world, self.sight, upstream, self._guard)
         self._pods = PodWatch(self.world, self._pods_noted)
@@ -105,7 +107,7 @@ class Engine:
             CLUSTER_PLACEMENTS.group_resource: self._placement_event,
         }
         self._background: set[asyncio.Task[None]] = set()
-        self.view = View(self.world, self.sight, upstream, frozen=self.frozen)
+        self.reports = Reports(self.world, self.sight, upstream, needs, frozen=self.frozen)
         self.world.wake = self._pairs.wake
         self.world.object_changed = self._object_changed
         self.world.placement_changed = self._placement_changed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from syncer import events as ev
 from syncer.api.hints import hint
-from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.api.keys import SyncKey
 from syncer.api.names import Reason
+from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.placementstatus import worth_telling
 from syncer.engine.state import Pair, PlacementRecord, Source
@@ -13,24 +14,18 @@ from syncer.engine.world import World
 from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
-from syncer.transform.references import references
 
 _NORMAL = {Reason.DRIFT_REPAIRED}
-_RESOURCES = {
-    "Secret": GroupResource("", "secrets"),
-    "ConfigMap": GroupResource("", "configmaps"),
-    "ServiceAccount": GroupResource("", "serviceaccounts"),
-    "PersistentVolumeClaim": GroupResource("", "persistentvolumeclaims"),
-}
 
 
 class Telling:
     """Where outcomes become visible. Nothing here decides anything."""
 
-    def __init__(self, world: World, metrics: Metrics, events: ev.EventRecorder) -> None:
+    def __init__(self, world: World, metrics: Metrics, events: ev.EventRecorder, needs: Needs) -> None:
         self._world = world
         self._metrics = metrics
         self._events = events
+        self._needs = needs
 
     def outcome(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
         """A pair came to a new outcome."""
@@ -47,7 +42,7 @@ class Telling:
 
     def with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
         """A workload that refers to something that is not placed to the same target is in sync, but will not run."""
-        missing = self.missing(source, target)
+        missing = self._needs.missing(source, target)
         if not missing:
             return outcome
         key = SyncKey(source.key, target)
@@ -55,21 +50,6 @@ class Telling:
             self._world.wanting.setdefault(found[0], set()).add(key)
         text = ", ".join(text for _, text in missing)
         return Outcome(State.SYNCED, Reason.MISSING_REFERENCE, f"{Reason.MISSING_REFERENCE}: {text}")
-
-    def missing(self, source: Source, target: str) -> list[tuple[ObjectKey, str]]:
-        """References of a workload to objects that are not placed to the same target."""
-        if source.object is None:
-            return []
-        found: list[tuple[ObjectKey, str]] = []
-        for reference in references(source.object.manifest(), source.info.group_kind):
-            if reference.optional:
-                continue
-            resource = _RESOURCES[reference.kind]
-            key = ObjectKey(self._world.workspace, resource, reference.namespace, reference.name)
-            other = self._world.sources.get(key)
-            if other is None or target not in other.plan.assignments:
-                found.append((key, str(reference)))
-        return found
 
     def source_trouble(self, source: Source, reason: str, message: str) -> None:
         """Something about the source as a whole, on no single target."""

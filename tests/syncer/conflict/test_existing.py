@@ -10,19 +10,11 @@ import pytest
 from syncer.api.names import MANAGED_BY_LABEL, SOURCE_ANNOTATION, Reason
 from syncer.api.placement import ConflictPolicy
 from syncer.conflict.existing import STRATEGIES, Found, Owner, Proceed, Refuse, resolve_existing
+from syncer.kube.objects import OwnerReference
 from syncer.transform.mark import SourceRef
 
 HUB = "hub-1"
 OTHER_HUB = "hub-2"
-
-
-@dataclass
-class ControllerReference:
-    api_version: str = "apps/v1"
-    kind: str = "ReplicaSet"
-    name: str = "web-7c5"
-    uid: str = "uid-rs"
-    controller: bool = True
 
 
 @dataclass
@@ -35,7 +27,7 @@ class Observed:
     namespace: str = "shop"
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
-    owner_references: tuple[ControllerReference, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 def marked(hub: str, *, name: str = "other", label: bool = True) -> Observed:
@@ -73,7 +65,9 @@ def test_a_mark_that_names_another_object_is_another_source() -> None:
 
 def test_a_controlled_object_is_its_controllers_whatever_marks_it_inherited() -> None:
     for inherited in (Observed(), marked(HUB), marked(OTHER_HUB)):
-        inherited.owner_references = (ControllerReference(),)
+        inherited.owner_references = (
+            OwnerReference("ReplicaSet", "web-7c5", "uid-rs", api_version="apps/v1", controller=True),
+        )
         assert Found.classify(inherited, HUB) == Found(Owner.CONTROLLER, "Deployment shop/web", "ReplicaSet web-7c5")
 
 

@@ -33,6 +33,7 @@ class Reviews:
         body: bytes | None = None,
         content_type: str | None = None,
         timeout_seconds: float,
+        verb: str = "",
     ) -> Any:
         self.asked.append(path.rpartition("/")[2])
         await asyncio.sleep(0)

@@ -38,7 +38,7 @@ class Engine:
     def targets(self) -> Any:
         return [TargetInfo(name="west"), TargetInfo(name="east", ready=True)]
 
-    def problems(self) -> Any:
+    def problems(self, namespace: str | None = None) -> Any:
         return ProblemList(items=PROBLEMS, omitted=2)
 
     async def explain(self, kind: GroupResource, namespace: str, name: str) -> Any:
