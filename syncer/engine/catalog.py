@@ -96,6 +96,7 @@ class Catalog:
         if source is None:
             return
         source.object = None
+        source.created = item.creation_timestamp
         source.gone = f"DELETED event of source uid {item.uid}" if proof == "watch" else ""
         self._retire(source)
         self._world.touch(source, USER_CHANGE, rank(source.info.kind, deleting=True))

@@ -9,7 +9,7 @@ import orjson
 
 from syncer.api.names import CEDED_MANAGER
 from syncer.engine import actions as do
-from syncer.engine.guard import ApiGuard, Wish
+from syncer.engine.guard import ApiGuard, Wish, prove_kind
 from syncer.engine.state import Source
 from syncer.engine.targets import Link
 from syncer.kube.client import ClusterClient
@@ -45,7 +45,7 @@ class Executor:
             wish: what `VerifyIntent` has to prove.
         Raises:
             ApiError: the server refused, or could not be asked.
-            NotProven: our own API is not in place.
+            NotProven: our own API, or that of the source, is not in place.
             SourceStillThereError: `VerifySourceGone` found the source.
         """
         client, key = link.client, source.key
@@ -71,9 +71,12 @@ class Executor:
                 await link.book.ensure(key.namespace)
                 return do.Replied()
             case do.VerifySourceGone():
+                assert observed is not None  # otherwise there is nothing to delete
+                await prove_kind(self._upstream, source.info, source.created or observed.creation_timestamp)
                 if await self._read(self._upstream, source.info, key.namespace, key.name) is not None:
                     raise SourceStillThereError(str(key))
-                return do.Replied(observed, proof="source absent from a complete list, and a live GET answers 404")
+                seen = source.gone or "source absent from a complete list"
+                return do.Replied(observed, proof=f"{seen}, and a live GET answers 404")
             case do.VerifyIntent():
                 return do.Replied(observed, proof=await self._guard.prove(wish))
 

@@ -1,5 +1,7 @@
 """Is our own API still installed? Deleting its CRDs deletes all placements, which must not read as "un-place all".
 
+The same goes for custom kinds that are synced: removing their CRD deletes all their objects, one event each.
+
 The guard asks live, remembers the CRDs' UIDs in the hub's ConfigMap, and answers one question: was the disappearance of
 a placement somebody's wish, or the removal of Syncline? Only the first is evidence for a delete.
 """
@@ -14,11 +16,15 @@ from typing import NamedTuple
 import orjson
 
 from syncer.api.names import GROUP, HUB_CONFIGMAP, SYSTEM_NAMESPACE
+from syncer.api.policy import builtin_kind
 from syncer.kube.client import ClusterClient
 from syncer.kube.errors import ApiError, NotFound
+from syncer.kube.objects import ResourceInfo
 
 CRDS = ("synctargets", "placements", "clusterplacements")
 RECORD_KEY = "crdUIDs"
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_GONE_WITH_IT = "objects that went with it stay here: create them again, or delete them on the target"
 _METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 _CONFIGMAP = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{HUB_CONFIGMAP}"
 
@@ -158,12 +164,46 @@ class ApiGuard:
     async def _crd(self, plural: str) -> tuple[str, str]:
         """(uid, creation time) of one of our CRDs."""
         name = f"{plural}.{GROUP}"
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
         try:
-            answer = await self._client.request("GET", path, headers=_METADATA_ONLY)
+            answer = await self._client.request("GET", f"{_CRDS}/{name}", headers=_METADATA_ONLY)
         except NotFound:
             raise NotProven(f"CustomResourceDefinition {name} is not installed") from None
         metadata = orjson.loads(answer.body)["metadata"]
         if metadata.get("deletionTimestamp"):
             raise NotProven(f"CustomResourceDefinition {name} is being deleted")
         return str(metadata["uid"]), str(metadata["creationTimestamp"])
+
+
+async def prove_kind(client: ClusterClient, info: ResourceInfo, created: str) -> None:
+    """Prove that objects of a custom kind go one by one, and not because their CRD was removed.
+
+    Args:
+        created: when the object was made that is gone now: creationTimestamp, as exactly as it is known.
+    Raises:
+        NotProven: the CRD is gone, terminating, or younger than the object. ApiError: nobody answered.
+    """
+    if builtin_kind(info.api_version, info.kind) is not None:
+        return
+    crd = f"{info.resource}.{info.group}"
+    try:
+        answer = await client.request("GET", f"{_CRDS}/{crd}", headers=_METADATA_ONLY)
+    except NotFound:
+        if await _local(client, info):
+            raise NotProven(f"upstream has no CustomResourceDefinition {crd} any more; {_GONE_WITH_IT}") from None
+        return
+    metadata = orjson.loads(answer.body)["metadata"]
+    if metadata.get("deletionTimestamp"):
+        raise NotProven(f"CustomResourceDefinition {crd} is being deleted upstream; {_GONE_WITH_IT}")
+    if created < metadata["creationTimestamp"]:
+        raise NotProven(f"CustomResourceDefinition {crd} was installed again upstream; {_GONE_WITH_IT}")
+
+
+async def _local(client: ClusterClient, info: ResourceInfo) -> bool:
+    """Whether the kind can only come from a CRD: neither built in nor served by an extension API server."""
+    name = f"{info.version}.{info.group}"
+    try:
+        service = await client.get_json(f"/apis/apiregistration.k8s.io/v1/apiservices/{name}")
+    except NotFound:
+        return True
+    built_in = (service["metadata"].get("labels") or {}).get("kube-aggregator.kubernetes.io/automanaged") == "onstart"
+    return not built_in and not service["spec"].get("service")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from syncer.api.names import SYNCED_FINALIZER, Reason
+from syncer.api.policy import builtin_kind
 from syncer.engine.pair import ABSENT, Observation, Unknown
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
@@ -95,14 +96,15 @@ def _api_missing(source: Source, target: TargetRuntime) -> Held | None:
 
 
 def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
-    if source.gone:
+    if source.gone and builtin_kind(source.info.api_version, source.info.kind) is not None:
         return Unwanted(source.gone, counted=False, orphan=pair.orphan)
     blind = sight.blind(source.key.group_resource)
     if blind:
         return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
     if source.key.group_resource not in sight.informers:
         return _unplaced(world, sight, source, pair, target)
-    return Unwanted(verify="source", counted=True, orphan=pair.orphan)
+    # Of a custom kind even a DELETED event proves little: removing a CRD upstream deletes all its objects.
+    return Unwanted(verify="source", counted=not source.gone, orphan=pair.orphan)
 
 
 def _blind_retry(sight: Sight) -> float:

@@ -126,6 +126,7 @@ class Source:
         "aggregator",
         "asked_again",
         "changed_at",
+        "created",
         "gone",
         "info",
         "key",
@@ -141,6 +142,7 @@ class Source:
         self.key = key
         self.info = info
         self.object: KubeObject | None = None
+        self.created = ""  # creationTimestamp of the object that is gone
         self.gone = ""  # evidence: "DELETED event of uid …"; "" while present or merely missing
         self.plan: Plan = NO_PLAN
         self.pairs: dict[str, Pair] = {}  # by target name

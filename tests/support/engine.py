@@ -58,6 +58,7 @@ class Running:
         self.hub_id = hub_id
         self.make_client: Callable[..., ClusterClient] = ClusterClient
         self.clients: dict[str, ClusterClient] = {}
+        self._opened: list[ClusterClient] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._eyes = {
             name: ClusterClient(ClusterCredentials.from_kubeconfig(cluster.kubeconfig), name=name)
@@ -83,9 +84,8 @@ class Running:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for client in self.clients.values():
-            await client.close()
-        self.clients.clear()
+        while self._opened:
+            await self._opened.pop().close()
 
     async def close(self) -> None:
         """Stop, and remove the SyncTargets."""
@@ -108,6 +108,7 @@ class Running:
         credentials = ClusterCredentials.from_kubeconfig(self.fleet.clusters[cluster].kubeconfig)
         client = self.make_client(credentials, name=name, observe=metrics_observer(self.metrics, side))
         self.clients[cluster] = client
+        self._opened.append(client)
         return client
 
     async def kubectl(self, cluster: str, *args: str, stdin: str | None = None, check: bool = True) -> str:
@@ -238,7 +239,7 @@ async def attach(run: Running, cluster: str, name: str) -> ClusterClient:
     client = run.client(cluster, name, "downstream")
     discovery = Discovery(client)
     await discovery.refresh()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not run.engine.attached(name):
         runtime = run.engine.world.targets.get(name)
         if runtime is not None:
