@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from syncer.api.names import Reason
@@ -16,7 +24,7 @@ from syncer.api.names import Reason
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 Side = Literal["upstream", "downstream"]
 SIDES: Final[tuple[Side, ...]] = ("upstream", "downstream")
-VERBS: Final = ("get", "list", "watch", "create", "apply", "update", "patch", "delete", "other")
+VERBS: Final = ("get", "list", "watch", "create", "apply", "update", "patch", "delete", "discovery", "review", "other")
 WRITE_VERBS: Final = frozenset({"create", "apply", "update", "patch", "delete"})
 # What API servers answer in practice; anything else counts as "other", no answer at all as "error".
 CODES: Final = frozenset({"200", "201", "202", "304", "400", "401", "403", "404", "409", "410"}) | frozenset(
@@ -26,6 +34,9 @@ OTHER: Final = "other"
 _METHODS: Final = {"post": "create", "put": "update"}  # requests that say no verb count as what their method does
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, with the time of its making
 
 
 class Metrics:

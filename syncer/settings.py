@@ -153,7 +153,6 @@ class OperatorSettings(BaseSettings):
     probe_timeout_seconds: float = Field(5, gt=0, le=60, description="s after which a probe counts as failed")
     # One lost packet must not move work: three failures in a row, the last two asked for quickly.
     probe_failures: int = Field(3, ge=1, le=100, description="failed probes in a row that make a target not Ready")
-    audit_seconds: float = Field(300, ge=1, description="s between two full comparisons of caches with the API servers")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )

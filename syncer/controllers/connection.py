@@ -92,7 +92,7 @@ async def _allowed(client: ClusterClient, resource: GroupResource, verb: str) ->
 async def _review(client: ClusterClient, plural: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     body = orjson.dumps({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec})
     path = f"/apis/authorization.k8s.io/v1/{plural}"
-    answer = await client.request("POST", path, body=body, content_type=_JSON)
+    answer = await client.request("POST", path, body=body, content_type=_JSON, verb="review")
     status = orjson.loads(answer.body).get("status")
     return status if isinstance(status, dict) else {}
 

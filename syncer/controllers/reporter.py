@@ -60,11 +60,13 @@ class StatusReporter:
         self._metrics.target_ready.labels(self._name).set(0 if status.reason else 1)
         if not worth_writing(status, self._written, age_seconds=self._clock() - self._written_at):
             return
+        # Zero objects is an answer too; everything else that has its default has nothing to say.
+        told = {"objects": status.objects, **status.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
         manifest: dict[str, Any] = {
             "apiVersion": SYNCTARGETS.api_version,
             "kind": SYNCTARGETS.kind,
             "metadata": {"name": self._name, "uid": uid},
-            "status": status.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            "status": told,
         }
         await self._upstream.apply(
             SYNCTARGETS,

@@ -62,6 +62,7 @@ class ReviewClient(Protocol):
         body: bytes | None = None,
         content_type: str | None = None,
         timeout_seconds: float,
+        verb: str = "",
     ) -> Any: ...
 
 
@@ -124,6 +125,7 @@ class Authenticator:
                 body=orjson.dumps(body),
                 content_type=_JSON,
                 timeout_seconds=_REVIEW_TIMEOUT,
+                verb="review",
             )
         return user_of_review(orjson.loads(answer.body).get("status") or {})
 
@@ -177,6 +179,7 @@ class Authorizer:
                 body=review_body(user, access),
                 content_type=_JSON,
                 timeout_seconds=_REVIEW_TIMEOUT,
+                verb="review",
             )
         status = orjson.loads(answer.body).get("status") or {}
         return status.get("allowed") is True and status.get("denied") is not True

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.support.fleet import Kubectl, start_fleet, stop_fleet, wait_until
-from tests.support.operator import OperatorProcess, free_port, get, install_crds
+from tests.support.process import OperatorProcess, free_port, get, install_crds
 
 pytestmark = pytest.mark.real
 QUICK = ("--lease-seconds", "3", "--lease-renew-seconds", "2", "--lease-retry-seconds", "0.4")
@@ -44,8 +44,8 @@ def start(ground: Kubectl, tmp_path: Path) -> Iterator[Start]:
     """Starts operators; they end with the test, and no webhook of theirs stays behind."""
     started: list[OperatorProcess] = []
 
-    def begin(*flags: str) -> OperatorProcess:
-        one = OperatorProcess(tmp_path, ground.fleet.upstream.kubeconfig, *(flags or QUICK))
+    def begin(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
+        one = OperatorProcess(tmp_path, kubeconfig or ground.fleet.upstream.kubeconfig, *(flags or QUICK))
         started.append(one)
         return one
 
@@ -317,3 +317,33 @@ def test_a_sync_target_works_end_to_end_and_no_secret_reaches_the_log(installed:
     for canary in ("c4n4ry", encoded[:12], yaml.safe_load(good)["users"][0]["user"]["client-key-data"][:60]):
         assert canary not in log
     assert all(json.loads(line) for line in log.splitlines())
+
+
+def test_the_operators_role_is_enough_and_nothing_is_forbidden(installed: Kubectl, start: Start) -> None:
+    """S73: as user syncline-operator with deploy/rbac/operator.yaml, from the start to a target that is removed."""
+    rbac = Path(__file__).parents[2] / "deploy" / "rbac" / "operator.yaml"
+    installed("upstream", "apply", "-f", str(rbac))
+    # No controller aggregates ClusterRoles on a light fleet: give the aggregated one the rules of its parts.
+    roles = [d for d in yaml.safe_load_all(rbac.read_text()) if d and d["kind"] == "ClusterRole"]
+    rules = [rule for role in roles for rule in role.get("rules") or ()]
+    patch = json.dumps({"aggregationRule": None, "rules": rules})
+    installed("upstream", "patch", "clusterrole", "syncline-operator", "--type=merge", "-p", patch)
+    kubeconfig = installed.fleet.upstream.user("syncline-operator")
+    operator = start(*QUICK, "--log-level", "debug", "--log-format", "json", kubeconfig=kubeconfig)
+    wait_until(operator.ready)
+    config = installed.fleet.targets["a"].kubeconfig.read_text()
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "r", "namespace": "syncline-system"}}
+    target = {
+        "apiVersion": "syncline.io/v1alpha1",
+        "kind": "SyncTarget",
+        "metadata": {"name": "r"},
+        "spec": {"connection": {"direct": {}}},
+    }
+    installed.apply("upstream", {**secret, "stringData": {"kubeconfig": config}}, target)
+    installed("upstream", "wait", "--for=condition=Ready", "synctarget/r", "--timeout=20s")
+    assert installed.get("upstream", "configmap", "syncline-hub", "syncline-system")
+    installed("upstream", "delete", "synctarget", "r", "--timeout=20s")
+    operator.send(signal.SIGTERM)
+    assert operator.wait() == 0
+    refused = [line for line in operator.log.splitlines() if "orbidden" in line or "permission" in line]
+    assert refused == []

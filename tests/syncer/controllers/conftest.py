@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet import Kubectl, start_fleet, stop_fleet
-from tests.support.operator import install_crds
+from tests.support.process import install_crds
 
 
 @pytest.fixture(scope="package")

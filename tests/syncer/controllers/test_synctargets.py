@@ -14,7 +14,7 @@ import yaml
 from syncer.api.policy import target_role
 from syncer.api.synctarget import AcceptedResources
 from tests.support.fleet import Kubectl, eventually
-from tests.support.operator import install_crds
+from tests.support.process import install_crds
 from tests.syncer.controllers.harness import QUICK, bench, service_account, token_kubeconfig
 
 pytestmark = pytest.mark.real
