@@ -119,6 +119,7 @@ class Catalog:
             if informer is not None:
                 source.object = informer.cache.get((item.namespace, item.name))
                 self.replan(source, Cause("the object was found on a target", priority=CATCH_UP))
+                self._world.sources[key] = source  # planning drops what nothing selects; this one stands on a target
         return source
 
     def _matching(self, info: ResourceInfo, item: KubeObject) -> list[PlacementRecord]:
