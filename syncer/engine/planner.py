@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from syncer.api.keys import GroupKind, GroupResource
 from syncer.api.names import Reason
 from syncer.engine.state import Assignment, PlacementRecord, Plan, Refusal, Source
+from syncer.errors import TerminalError
 from syncer.placement.division import divide
 from syncer.placement.targets import TargetState
 from syncer.transform.skip import skip_reason
@@ -75,7 +76,14 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> P
             refusals[target] = refusal
         else:
             assignments[target] = Assignment(uid)
-    return Plan(_divide(source, assignments, fleet), refusals, tuple(outranked), matched)
+    try:
+        assignments = _divide(source, assignments, fleet)
+    except TerminalError as error:  # an object that cannot be divided; others of the placement can
+        for target, assignment in assignments.items():
+            if _divided(fleet.records[assignment.placement]):
+                refusals[target] = Refusal(assignment.placement, error.reason, f"{error} at {error.pointer}")
+        assignments = {target: a for target, a in assignments.items() if target not in refusals}
+    return Plan(assignments, refusals, tuple(outranked), matched)
 
 
 def _precedence(record: PlacementRecord) -> tuple[int, str, str]:
@@ -103,10 +111,10 @@ def _divide(source: Source, assignments: dict[str, Assignment], fleet: Fleet) ->
         source.shares.clear()
         return assignments
     for uid in dividing:
-        record = fleet.records[uid]
-        assert record.compiled is not None
-        assert record.selection is not None
-        weights = {target: record.compiled.weight(target) for target in record.selection.selected}
+        compiled = fleet.records[uid].compiled
+        assert compiled is not None
+        # Only over targets that take this very object: a share for one that refuses it would be lost.
+        weights = {target: compiled.weight(target) for target, a in assignments.items() if a.placement == uid}
         before = source.shares.get(uid, {})
         shares = {
             field: divide(total, weights, before.get(field))
