@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from status.aggregator import Aggregator
 from status.report import Expected, Mode
 from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
-from syncer.api.names import ACKNOWLEDGE_ANNOTATION
+from syncer.api.names import ACKNOWLEDGE_ANNOTATION, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
 from syncer.engine.guard import Lost
 from syncer.engine.planner import Fleet, plan, rank
 from syncer.engine.sight import Sight
-from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced
+from syncer.engine.state import NO_PLAN, Assignment, PlacementRecord, Plan, Source, Unplaced
 from syncer.engine.world import CATCH_UP, USER_CHANGE, World
 from syncer.errors import TerminalError
 from syncer.kube.informer import InformerEvent
@@ -71,6 +71,8 @@ class Catalog:
         """An upstream object of a placed kind changed."""
         item = event.object
         if item is None:
+            if event.type == "SYNCED":
+                self._reread(info)
             return
         key = self._world.key(info.group_resource, item)
         if event.type == "DELETED":
@@ -78,7 +80,7 @@ class Catalog:
             return
         source = self._world.sources.get(key)
         if source is None:
-            if not self._matching(info, item):
+            if SYNCED_FINALIZER not in item.finalizers and not self._matching(info, item):
                 return
             source = self._world.sources[key] = Source(key, info)
         before, source.object = source.object, item
@@ -90,6 +92,16 @@ class Catalog:
             self._world.object_changed(source)  # our own status write, or somebody else's: the writer looks
             return
         self.replan(source, Cause(f"the object was changed (resourceVersion {item.resource_version})", touch=True))
+
+    def _reread(self, info: ResourceInfo) -> None:
+        """A kind was read for the first time, or for the first time again: what went meanwhile has no event."""
+        informer = self._sight.informers.get(info.group_resource)
+        for source in list(self._world.sources.values()):
+            item = source.object
+            if informer is None or item is None or source.key.group_resource != info.group_resource:
+                continue
+            if (item.namespace, item.name) not in informer.cache:
+                self._source_deleted(source.key, item, "relist")
 
     def _source_deleted(self, key: ObjectKey, item: KubeObject, proof: str) -> None:
         source = self._world.sources.get(key)
@@ -119,7 +131,9 @@ class Catalog:
             if informer is not None:
                 source.object = informer.cache.get((item.namespace, item.name))
                 self.replan(source, Cause("the object was found on a target", priority=CATCH_UP))
-                self._world.sources[key] = source  # planning drops what nothing selects; this one stands on a target
+            elif info.group_resource not in self._sight.standing:
+                self._interest_changed()  # the kind is watched upstream for as long as copies are left
+            self._world.sources[key] = source  # planning drops what nothing selects; this one stands on a target
         return source
 
     def _matching(self, info: ResourceInfo, item: KubeObject) -> list[PlacementRecord]:
@@ -137,13 +151,21 @@ class Catalog:
         if new != old:
             self._set_plan(source, new)
             self._move(source, old, new, cause)
+        for target, assignment in new.assignments.items():
+            self._world.pair(source, target).orphan = self._orphans(assignment)
         self._expect(source)
         if new != old or cause.touch:
             terminating = source.object is None or source.object.terminating
             self._world.touch(source, cause.priority, rank(source.info.kind, deleting=terminating))
             self._world.object_changed(source)
-        if source.object is not None and not new.matched and not source.pairs:
+        held = source.object is not None and SYNCED_FINALIZER in source.object.finalizers
+        if source.object is not None and not new.matched and not source.pairs and not held:
             self._world.sources.pop(source.key, None)
+
+    def _orphans(self, assignment: Assignment) -> bool:
+        """Whether the placement, while it lives, says that copies stay when it does not place them any more."""
+        compiled = self._world.placements[assignment.placement].compiled
+        return compiled is not None and compiled.deletion.policy == "Orphan"
 
     def _accepts(self, target: str, resource: GroupResource) -> bool:
         return self._world.targets[target].policy.accepts(resource)
@@ -167,7 +189,10 @@ class Catalog:
             if runtime is not None and runtime.draining:
                 why = f"SyncTarget {target} is being deleted with deletion: Drain"
                 unplaced = Unplaced(why, world.clock(), counted=False, verify=True, lost=runtime.lost)
-            world.pair(source, target).unplaced = unplaced
+            pair = world.pair(source, target)
+            pair.unplaced = unplaced
+            if old.assignments[target].placement in world.placements:
+                pair.orphan = self._orphans(old.assignments[target])  # the change may be to both policy and targets
         for target in new.assignments:
             pair = world.pair(source, target)
             pair.unplaced = None

@@ -91,8 +91,9 @@ class Engine:
             self.world, self._catalog, self._pods.progressing, self._telling.status_refused, self._keeper_seen
         )
         self._watches = Watches(self.world, self.sight, upstream, self._source_event, self._downstream.event)
-        self._statuses = StatusWriter(self.world, upstream, metrics, self._telling.source_trouble, mono=clock)
-        self._placements = PlacementStatusWriter(self.world, upstream, mono=clock)
+        trouble = self._telling.source_trouble
+        self._statuses = StatusWriter(self.world, self.sight, upstream, metrics, trouble, mono=clock)
+        self._placements = PlacementStatusWriter(self.world, self.sight, upstream, mono=clock)
         passes = Passes(
             self.world, self.sight, Executor(upstream, self._guard), metrics, self._telling.with_missing, self._told
         )
@@ -305,6 +306,7 @@ class Engine:
         if runtime is None or runtime.uid != uid:
             return  # its SyncTarget event has not arrived yet; the controller's next probe attaches it
         self._watches.stop_target(runtime)
+        runtime.swept = False
         runtime.link = Link(client, discovery, NamespaceBook(client, self.world.hub_id, self._keeper.render))
         self.target_reachable(name, True, self.world.wall(), "")
         self._watches.changed()

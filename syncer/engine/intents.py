@@ -156,7 +156,6 @@ def _wanted(
         return Held(Reason.SUSPENDED, f"{record.path} is suspended")
     if compiled.deletion.wait and SYNCED_FINALIZER not in item.finalizers:
         return Held(Reason.RETRYING, f"waiting for finalizer {SYNCED_FINALIZER} on the source", retry_seconds=1.0)
-    pair.orphan = compiled.deletion.policy == "Orphan"
     kind = source.info.group_kind
     mark = SourceRef(
         hub=world.hub_id,

@@ -14,6 +14,7 @@ from syncer.api.hints import hint
 from syncer.api.names import STATUS_MANAGER, Reason
 from syncer.api.placement import MAX_COMPLETED_RUNS, MAX_ERRORS
 from syncer.engine.pair import Outcome, State
+from syncer.engine.sight import Sight
 from syncer.engine.state import Pair, PlacementRecord, Source
 from syncer.engine.statuswriter import MERGE_PATCH, merge_diff
 from syncer.engine.workqueue import KeyedQueue
@@ -86,15 +87,19 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
     selected = record.selection.selected if record.selection is not None else ()
     folds = {target: Fold() for target in selected}
     objects = 0
-    lost: list[str] = []
+    lost: dict[str, None] = {}
+    won: dict[str, None] = {}
     for key in sorted(record.objects):
         source = world.sources.get(key)
         if source is None or source.plan.skip:
             continue
         objects += 1
         _count(source, uid, folds)
-        if any(loser == uid for loser, _, _ in source.plan.outranked):
-            lost.append(source.reference)
+        for loser, _, winner in source.plan.outranked:
+            if uid == loser:
+                lost[source.reference] = None
+            elif uid == winner and loser in world.placements:
+                won[f"{source.reference} (also selected by {world.placements[loser].path})"] = None
     for name, entry in folds.items():
         runtime = world.targets.get(name)
         if runtime is not None and not runtime.ready:
@@ -108,7 +113,7 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
     }
     good = sum(1 for f in folds.values() if f.synced == f.objects)
     status["targetsSummary"] = f"{good}/{len(folds)}"
-    conditions, reason = _conditions(record, folds, lost)
+    conditions, reason = _conditions(record, folds, list(lost), list(won))
     status["reason"] = reason
     status["conditions"] = _timed(conditions, present.get("conditions") or (), record.manifest.generation, now)
     return status
@@ -155,7 +160,7 @@ def _refused(record: PlacementRecord) -> list[dict[str, str]]:
 
 
 def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Marks of finished Jobs and Pods; those whose source is gone are dropped, the newest are kept."""
+    """Marks of finished Jobs and Pods; those whose source is proven gone are dropped, the newest are kept."""
     alive: dict[tuple[str, str], None] = {}
     for key in sorted(record.objects):
         source = world.sources.get(key)
@@ -163,10 +168,13 @@ def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> 
             continue
         for target, pair in source.pairs.items():
             runtime = world.targets.get(target)
-            if runtime is not None and pair.finished == source.object.uid:
-                alive[source.object.uid, runtime.uid] = None
+            if runtime is None:
+                continue
+            mark = (source.object.uid, runtime.uid)
+            if pair.finished == source.object.uid or mark in world.finished:
+                alive[mark] = None
     uids = {s.object.uid for k in record.objects if (s := world.sources.get(k)) is not None and s.object is not None}
-    kept = [run for run in present.get("completedRuns") or () if run.get("uid") in uids]
+    kept = [run for run in present.get("completedRuns") or () if record.unread or run.get("uid") in uids]
     merged = {(run["uid"], run["target"]): None for run in kept} | alive
     return [{"uid": uid, "target": target} for uid, target in list(merged)[-MAX_COMPLETED_RUNS:]]
 
@@ -174,7 +182,9 @@ def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> 
 Conditions = list[tuple[str, str, str, str]]  # type, status, reason, message
 
 
-def _conditions(record: PlacementRecord, folds: Mapping[str, Fold], lost: list[str]) -> tuple[Conditions, str]:
+def _conditions(
+    record: PlacementRecord, folds: Mapping[str, Fold], lost: list[str], won: list[str]
+) -> tuple[Conditions, str]:
     """Conditions, and the first reason why not everything is in sync ("" when it is)."""
     if record.error is not None:
         reason, message = record.error
@@ -203,8 +213,11 @@ def _conditions(record: PlacementRecord, folds: Mapping[str, Fold], lost: list[s
         )
         first = first or Reason.API_MISSING
         errors.insert(0, ("upstream", {"object": "", "reason": Reason.API_MISSING, "message": message}))
+    if record.unread:
+        first = first or Reason.UNREACHABLE
+        errors.insert(0, ("upstream", {"object": "", "reason": Reason.UNREACHABLE, "message": record.unread}))
     behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
-    if behind or not folds or record.unserved:
+    if behind or not folds or record.unserved or record.unread:
         reason, message = _first(errors) or (
             "Progressing",
             f"not everything is applied on {', '.join(behind)}" if behind else "no targets",
@@ -225,14 +238,10 @@ def _conditions(record: PlacementRecord, folds: Mapping[str, Fold], lost: list[s
     first = first or (errors[0][1]["reason"] if errors else "")
     if lost:
         first = first or Reason.CLAIMED_BY_PLACEMENT
-        found.append(
-            (
-                "Conflict",
-                "True",
-                Reason.CLAIMED_BY_PLACEMENT,
-                f"another placement comes first for {', '.join(lost[:5])}",
-            )
-        )
+    if lost or won:
+        texts = [f"another placement comes first for {', '.join(lost[:5])}"] if lost else []
+        texts += [f"this one comes first for {', '.join(won[:5])}"] if won else []
+        found.append(("Conflict", "True", Reason.CLAIMED_BY_PLACEMENT, "; ".join(texts)))
     if record.compiled is not None and record.compiled.suspend:
         found.append(("Suspended", "True", Reason.SUSPENDED, "nothing is written while spec.suspend is true"))
     if record.error is not None:
@@ -279,8 +288,11 @@ def _timed(
 class PlacementStatusWriter:
     """Writes placement statuses, coalesced, only what differs."""
 
-    def __init__(self, world: World, upstream: ClusterClient, *, mono: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, world: World, sight: Sight, upstream: ClusterClient, *, mono: Callable[[], float] = time.monotonic
+    ) -> None:
         self._world = world
+        self._sight = sight
         self._upstream = upstream
         self._mono = mono
         self._window = WINDOW_SECONDS
@@ -299,6 +311,10 @@ class PlacementStatusWriter:
             self._written.pop(uid, None)
             return
         started = self._mono()
+        record.unread, fault = self._sight.unread(record)
+        if record.unread and not fault:
+            self.queue.add(uid, at=started + WINDOW_SECONDS)  # counts of a part would look like the whole
+            return
         last = self._written.get(uid)
         present = last[1] if last is not None else record.manifest.field("status") or {}
         try:

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from syncer.api.keys import GroupResource
+from syncer.engine.state import PlacementRecord
 from syncer.errors import TransientError
 from syncer.kube.discovery import Discovery
 from syncer.kube.informer import Informer
@@ -15,6 +16,7 @@ from syncer.kube.objects import ResourceInfo
 LISTS_AT_ONCE = 5  # per cluster: an API server that comes back is not asked everything in the same moment
 
 AUDIT_AGAIN_SECONDS = 4.0
+LOOKING_UP = "the kinds that placements name are being looked up"
 
 log = structlog.get_logger()
 
@@ -33,7 +35,7 @@ class Sight:
 
     def __init__(self, discovery: Discovery) -> None:
         self.discovery = discovery
-        self.unsettled = "the kinds that placements name are being looked up"
+        self.unsettled = LOOKING_UP
         self.slots = asyncio.Semaphore(LISTS_AT_ONCE)
         self.infos: dict[GroupResource, ResourceInfo] = {}
         self.standing: dict[GroupResource, Informer] = {}
@@ -63,6 +65,25 @@ class Sight:
             return "" if served else f"upstream does not serve {resource}"
         reason = _unsure(watched)
         return f"upstream {resource}: {reason}" if reason else ""
+
+    def unread(self, record: PlacementRecord) -> tuple[str, bool]:
+        """What is not known yet of the objects that a placement selects, and whether people should hear of it.
+
+        ("", False) once all of its kinds were read: only then its counts mean something. Before the targets are known
+        there is nothing to tell at all.
+        """
+        for informer in self.standing.values():
+            if not informer.synced:
+                return f"upstream {informer.info.group_resource}: {_unsure(informer)}", False
+        if self.unsettled:
+            return self.unsettled, self.unsettled != LOOKING_UP
+        for resource, informer in self.informers.items():
+            kind = self.infos[resource].group_kind
+            if informer.synced or record.compiled is None:
+                continue
+            if any(rule.matches_kind(kind) for rule in record.compiled.rules):
+                return f"upstream {resource}: {_unsure(informer)}", informer.error is not None
+        return "", False
 
     def audit_soon(self, resource: GroupResource, now: float) -> None:
         """A list did not show what is there: take another one, but not one for each object that it hid."""

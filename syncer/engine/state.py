@@ -166,7 +166,7 @@ class Source:
 class PlacementRecord:
     """One Placement or ClusterPlacement as the engine uses it."""
 
-    __slots__ = ("compiled", "error", "holds", "manifest", "objects", "pipeline", "selection", "unserved")
+    __slots__ = ("compiled", "error", "holds", "manifest", "objects", "pipeline", "selection", "unread", "unserved")
 
     def __init__(self, manifest: KubeObject) -> None:
         self.manifest = manifest
@@ -176,6 +176,7 @@ class PlacementRecord:
         self.selection: Selection | None = None
         self.objects: set[ObjectKey] = set()
         self.unserved: tuple[str, ...] = ()  # kinds that it names and that the upstream does not serve
+        self.unread = ""  # why not everything that it selects is known
         self.holds: frozenset[str] = frozenset()  # targets that its status named when we started
 
     @property

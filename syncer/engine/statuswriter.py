@@ -14,6 +14,7 @@ from status.patch import CONTENT_TYPE, status_patch
 from syncer.api.keys import ObjectKey
 from syncer.api.names import STATUS_MANAGER, SYNCED_FINALIZER, Reason
 from syncer.engine.pair import State
+from syncer.engine.sight import Sight
 from syncer.engine.state import Source
 from syncer.engine.workqueue import KeyedQueue
 from syncer.engine.world import World
@@ -24,6 +25,7 @@ from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 
 WINDOW_SECONDS = 0.1
+BUSY_SECONDS = 1.0  # between two looks whether all targets are clean; most of the time an event comes first
 SILENCE_SECONDS = 10.5  # a moment after the aggregator stops waiting for targets that never spoke
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -36,6 +38,7 @@ class StatusWriter:
     def __init__(
         self,
         world: World,
+        sight: Sight,
         upstream: ClusterClient,
         metrics: Metrics,
         trouble: Callable[[Source, str, str], None],
@@ -44,6 +47,7 @@ class StatusWriter:
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self._world = world
+        self._sight = sight
         self._upstream = upstream
         self._metrics = metrics
         self._trouble = trouble  # source, reason, message
@@ -137,20 +141,23 @@ class StatusWriter:
         )
         if wanted and not has:
             await self._write_finalizers(source, item, (*item.finalizers, SYNCED_FINALIZER))
-        elif has and not wanted and self._clean(source, item):
+        elif has and not wanted:
+            if self._sight.blind(None) or (item.terminating and self._dirty(source)):
+                self.queue.add(source.key, at=self._mono() + BUSY_SECONDS)
+                return
             await self._write_finalizers(source, item, tuple(f for f in item.finalizers if f != SYNCED_FINALIZER))
 
-    def _clean(self, source: Source, item: KubeObject) -> bool:
-        """Nothing of the source is left anywhere, as far as every target can tell."""
-        if not item.terminating:
-            return True  # nobody asks to wait any more
+    def _dirty(self, source: Source) -> bool:
+        """Whether a copy may be left on a target that was ever to hold one: there, or not to be told from here."""
         if any(pair.outcome.state is not State.GONE for pair in source.pairs.values()):
-            return False
-        for target in self._world.targets.values():
-            informer = target.watch(source.key.group_resource)
-            if informer is not None and not informer.synced:
-                return False
-        return True
+            return True
+        records = [self._world.placements[uid] for uid in source.plan.matched]
+        holders = {name for r in records for name in (*r.holds, *(r.selection.selected if r.selection else ()))}
+        return any(
+            target.holds_unseen(source.key.group_resource)
+            for name, target in self._world.targets.items()
+            if name in holders or not records
+        )
 
     async def _write_finalizers(self, source: Source, item: KubeObject, finalizers: tuple[str, ...]) -> None:
         metadata = {"uid": item.uid, "resourceVersion": item.resource_version, "finalizers": list(finalizers)}

@@ -114,6 +114,13 @@ class TargetRuntime:
         link = self.link
         return link is not None and self.swept and all(watch.informer.synced for watch in link.watches.values())
 
+    def holds_unseen(self, resource: GroupResource) -> bool:
+        """Whether copies of this kind may stand here that nobody can see now."""
+        informer = self.watch(resource)
+        if informer is not None:
+            return not informer.synced
+        return self.link is None or not self.swept  # the sweep starts a watch for every kind of which it finds some
+
     @property
     def draining(self) -> bool:
         """The SyncTarget is being deleted, and its objects with it."""

@@ -10,9 +10,9 @@ import structlog
 from msgspec.structs import replace
 
 from syncer.api.keys import GroupKind, GroupResource, SyncKey
-from syncer.api.names import GROUP, MANAGED_BY_LABEL, Reason
+from syncer.api.names import GROUP, MANAGED_BY_LABEL, SYNCED_FINALIZER, Reason
 from syncer.engine.namespaces import NAMESPACES
-from syncer.engine.sight import Sight
+from syncer.engine.sight import LOOKING_UP, Sight
 from syncer.engine.state import PlacementRecord
 from syncer.engine.targets import TargetRuntime, Watch, find_resource
 from syncer.engine.world import AUDIT_SECONDS, World
@@ -61,7 +61,7 @@ class Watches:
 
     def changed(self) -> None:
         """Placements, targets or served kinds may differ: look again soon."""
-        self._sight.unsettled = "the kinds that placements name are being looked up"
+        self._sight.unsettled = LOOKING_UP
         self._changed.set()
 
     async def run(self) -> None:
@@ -147,11 +147,25 @@ class Watches:
                     if info is None:
                         unserved.setdefault(kind, []).append(record)
                 wanted.update((info.group_resource, info) for info in found)
+        wanted |= self._held()
         if any(info.group_kind in SCALED for info in wanted.values()):
             scaler = self._find(AUTOSCALERS)
             if scaler is not None:
                 wanted[scaler.group_resource] = scaler
         return wanted, unserved
+
+    def _held(self) -> dict[GroupResource, ResourceInfo]:
+        """Kinds that no placement may name any more, but that have copies somewhere or carry our finalizer."""
+        held: dict[GroupResource, ResourceInfo] = {}
+        for source in self._world.sources.values():
+            resource = source.key.group_resource
+            if resource in held or resource in self._sight.standing:
+                continue
+            if source.pairs or (source.object is not None and SYNCED_FINALIZER in source.object.finalizers):
+                info = find_resource(self._sight.discovery, resource)
+                if info is not None and info.verbs >= WATCHED:
+                    held[resource] = info
+        return held
 
     def _find(self, kind: GroupKind) -> ResourceInfo | None:
         try:
@@ -259,7 +273,7 @@ class Watches:
                 found.add(info.group_resource)
         if found:
             self._leftovers[target.name] = found
-            self._changed.set()
+            self.changed()
 
     def stop_target(self, target: TargetRuntime) -> None:
         """The connection is gone or replaced."""
