@@ -42,7 +42,7 @@ from syncer.settings import OperatorSettings, StartError, unknown_variables
 from syncer.watchdog import LoopWatchdog
 
 CRDS: Final = ("synctargets", "placements", "clusterplacements")
-START_SECONDS: Final = 10.0  # how long an upstream may stay silent before the start fails
+START_SECONDS: Final = 5.0  # how long an upstream may stay silent before the start fails
 RETRY_SECONDS: Final = 0.5
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
@@ -180,10 +180,10 @@ class Operator:
             if self._stop.is_set() and self._lease.leads and not running.done():
                 log.info("draining", seconds=self._settings.drain_seconds)
                 await term.drain(self._settings.drain_seconds)
-            if running.done():
+            if running.done() and self._lease.leads:
                 log.error("the engine ended", exc_info=running.exception())
                 return 1
-            return 0
+            return 0  # told to stop, or the lease is lost: whatever ended with it ended because of it
         finally:
             for task in (running, lost, stopping):
                 task.cancel()

@@ -36,7 +36,8 @@ CAPACITY_SECONDS: Final = 300.0
 RESYNC_SECONDS: Final = 60.0  # the SyncTarget is read again even if nobody said that it changed (F04)
 DRAIN_POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 2.0  # after the upstream API server failed us
-ATTACH_SECONDS: Final = 0.2  # the engine has its own watch of SyncTargets, which may be a moment behind
+ATTACH_SECONDS: Final = 0.1  # the engine has its own watch of SyncTargets, which may be a moment behind; doubled
+LONGEST_ATTACH_SECONDS: Final = 2.0
 LINGER_SECONDS: Final = 10.0  # a replaced client finishes what it has in flight
 
 log = structlog.get_logger()
@@ -97,6 +98,7 @@ class TargetSession:
         self._problem: Verdict | None = None  # why there is nothing to probe
         self._refusal: tuple[str, str] | None = None  # the problem that was logged last
         self._told: tuple[bool, str] | None = None  # what the engine was told
+        self._attach_pause = ATTACH_SECONDS
         self._facts = TargetFacts(0, self._tracker.verdict)
         self._reporter = self._new_reporter()
         self._probe_at = self._look_at = self._capacity_at = self._read_at = 0.0
@@ -158,7 +160,7 @@ class TargetSession:
         if now >= self._probe_at:
             await self._connect_or_probe(target)
             unknown_yet = self._link is not None and not self._around.engine.attached(self.name)
-            self._probe_at = self._around.clock() + (ATTACH_SECONDS if unknown_yet else self._tracker.next_probe())
+            self._probe_at = self._around.clock() + (self._attach_pause if unknown_yet else self._tracker.next_probe())
         if self._link is not None and self._verdict.reachable:
             await self._look_around(self._link, target)
         if target.metadata.deletion_timestamp:
@@ -344,6 +346,10 @@ class TargetSession:
         engine = self._around.engine
         if new or not engine.attached(self.name):
             engine.attach_target(self.name, target.metadata.uid, link.client, link.discovery)
+            attached = engine.attached(self.name)
+            self._attach_pause = ATTACH_SECONDS if attached else min(2 * self._attach_pause, LONGEST_ATTACH_SECONDS)
+            if not attached:
+                return
             self._told = None
         self._tell_engine()
 

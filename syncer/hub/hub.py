@@ -170,7 +170,10 @@ class Hub:
         """Renew the certificate and read client authorities again, until cancelled."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            await self._refresh()
+            try:
+                await self._refresh()
+            except ValueError as error:
+                log.error("hub certificate not renewed", error=str(error))
 
     async def close(self) -> None:
         if self._listener is not None:

@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.local.fleet import Fleet
 from syncer.errors import SyncError
 from syncer.events import EventRecorder, Outcome, OutcomeMemory, Regarding, event_manifest
+from syncer.kube.client import ClusterClient
+from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.errors import AlreadyExists, Forbidden
 from syncer.kube.objects import KubeObject, ResourceInfo, decode_object
 from syncer.metrics import Metrics
+from tests.support.fleet import Kubectl
 
 WEB = Regarding("apps/v1", "Deployment", "shop", "web", "uid-1")
 BAD = Outcome("Invalid", "spec.replicas: must not be negative")
@@ -161,3 +165,32 @@ async def test_beyond_the_rate_events_wait_and_beyond_the_queue_they_are_dropped
     await settle(recorder)
     assert server.requests == 5
     assert b"syncline_events_dropped_total 500.0" in metrics.exposition()
+
+
+async def test_a_real_api_server_takes_the_event_and_kubectl_shows_it(
+    fleet: Fleet, kubectl: Kubectl, namespace: str
+) -> None:
+    """As `kubectl describe` finds it: by the object it is about; told twice by two processes, it is there once."""
+    kubectl("upstream", "create", "configmap", "web", "-n", namespace)
+    uid = (kubectl.get("upstream", "configmap", "web", namespace) or {})["metadata"]["uid"]
+    regarding = Regarding("v1", "ConfigMap", namespace, "web", uid)
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig), name="upstream")
+    metrics = Metrics()
+    try:
+        for _ in range(2):
+            recorder = EventRecorder(client, metrics)
+            task = asyncio.create_task(recorder.run())
+            recorder.outcome(regarding, "east", BAD)
+            recorder.outcome(regarding._replace(namespace="", kind="Namespace", name=namespace), "east", BAD)
+            await asyncio.sleep(1)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    finally:
+        await client.close()
+        await asyncio.sleep(0.1)  # closed TLS connections need a few turns of the loop
+    selector = f"--field-selector=involvedObject.uid={uid}"
+    said = await asyncio.to_thread(kubectl, "upstream", "get", "events", "-n", namespace, selector, "-o", "json")
+    events = orjson.loads(said)["items"]
+    assert [(e["reason"], e["message"], e["type"]) for e in events] == [("Invalid", BAD.message, "Warning")]
+    assert b"syncline_events_dropped_total 0.0" in metrics.exposition()
