@@ -133,7 +133,8 @@ def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: Ta
         return Unwanted(message=message, orphan=pair.orphan)
     unread = _unread(world, source)
     if unread:
-        return Held(Reason.INVALID, f"{unread} is not valid and may place it; correct or delete that", failed=True)
+        message = f"{unread} is not valid and may place it; correct or delete that"
+        return Held(Reason.INVALID, message, failed=True, retry_seconds=2.0)
     return Unwanted(verify="intent", counted=True, orphan=pair.orphan)
 
 

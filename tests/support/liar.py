@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ class Liar(ClusterClient):
         empty: paths whose list shows no object.
         torn: paths whose list breaks off after the first page.
         as_other: requests below these paths are sent by another client, such as one of a user without rights.
+        before: {(method, end of the path): what happens just before such a request is sent}; each once.
         lists: how often each path was listed.
     """
 
@@ -27,6 +28,7 @@ class Liar(ClusterClient):
         self.empty: set[str] = set()
         self.torn: set[str] = set()
         self.as_other: dict[str, ClusterClient] = {}
+        self.before: dict[tuple[str, str], Callable[[], Awaitable[None]]] = {}
         self.lists: dict[str, int] = {}
 
     async def request(
@@ -35,6 +37,8 @@ class Liar(ClusterClient):
         other = next((client for below, client in self.as_other.items() if path.startswith(below)), None)
         if other is not None:
             return await other.request(method, path, params=params, **options)
+        for due in [key for key in self.before if method == key[0] and path.endswith(key[1])]:
+            await self.before.pop(due)()
         if options.get("verb") != "list":
             return await super().request(method, path, params=params, **options)
         self.lists[path] = self.lists.get(path, 0) + 1
