@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -23,10 +25,13 @@ from syncer.kube.discovery import Discovery
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 from syncer.settings import OperatorSettings
+from syncer.webhooks.configurations import withdraw
 from syncer.webhooks.findings import Context, ServedKind
 from syncer.webhooks.handlers import AdmissionHandlers, Known, SubjectAccessReviews
 from syncer.webhooks.rules import require_valid
 from syncer.webhooks.server import AdmissionServer
+
+INSIST_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -179,7 +184,11 @@ class Term:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(), name="engine")
             group.create_task(self._events.run(), name="events")
-            group.create_task(self._publish(), name="publish hub")
+            group.create_task(_insist("hub address not published", self._process.publish), name="publish hub")
+            if self._process.settings.webhooks == "off":
+                # An earlier operator may have served them; left behind they would refuse every new placement.
+                leave = partial(withdraw, self._process.upstream)
+                group.create_task(_insist("webhook configurations not removed", leave), name="no webhooks")
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no more work, finish what is in flight."""
@@ -190,15 +199,6 @@ class Term:
         """End what does not end with `run`."""
         await self._targets.close()
         await self._kopf.stop()
-
-    async def _publish(self) -> None:
-        while True:
-            try:
-                await self._process.publish()
-                return
-            except SyncError as error:
-                log.warning("hub address not published", error=str(error))
-                await asyncio.sleep(5)
 
     def _admission(self, client: ClusterClient) -> Admission:
         """Called in kopf's thread, with a client of its loop."""
@@ -211,3 +211,14 @@ class Term:
         )
         server = AdmissionServer(client, bind=settings.webhook_bind, url=settings.webhook_url)
         return Admission(server, AdmissionHandlers(SubjectAccessReviews(client), known).register)
+
+
+async def _insist(complaint: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Try until it works."""
+    while True:
+        try:
+            await work()
+            return
+        except SyncError as error:
+            log.warning(complaint, error=str(error))
+            await asyncio.sleep(INSIST_SECONDS)

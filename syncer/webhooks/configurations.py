@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
 
 from syncer.api.names import GROUP, SPEC_MANAGER, VERSION
 from syncer.api.synctarget import SyncTarget
+from syncer.kube.errors import NotFound
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 from syncer.webhooks.rules import KINDS
 
@@ -58,6 +60,17 @@ async def publish(client: RawClient, url: str, ca_bundle: bytes) -> None:
             body=orjson.dumps(manifest),
             content_type="application/apply-patch+yaml",
         )
+
+
+async def withdraw(client: RawClient) -> None:
+    """Delete both configurations: one that points to nobody refuses every new placement.
+
+    Raises:
+        SyncError: as the client maps it.
+    """
+    for plural in ("validatingwebhookconfigurations", "mutatingwebhookconfigurations"):
+        with suppress(NotFound):
+            await client.request("DELETE", f"/apis/{_API}/{plural}/{NAME}")
 
 
 def _manifest(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def test_the_operator_reads_and_patches_exactly_the_workload_kinds_and_makes_non
         "patch jobs.batch",
         "create subjectaccessreviews.authorization.k8s.io",
         "patch validatingwebhookconfigurations/syncline.io",
+        "delete validatingwebhookconfigurations/syncline.io",
         "create mutatingwebhookconfigurations",
         "create events.events.k8s.io",
         "get customresourcedefinitions",
