@@ -4,7 +4,8 @@
                 all tests of this package, so leave its processes alone and put back what you change.
 `light`         upstream, a and b as API servers only, every write on the targets audited; each test gets a running
                 operator and Ready targets, and may stop and kill what it likes.
-`room`          a fresh namespace on `installation`.
+`room`          a fresh namespace on `installation`; `light_room` on `light`.
+`measured`      notes a number, which is printed at the end of the run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tests.support.operator import Installation
 
 INSTALLATION_VARIABLE = "SYNCLINE_TEST_INSTALLATION"
 REGIONS = {"east": "eu", "west": "us"}
+_MEASURED: list[str] = []
 # A target's silence is noticed within 4 s instead of 25.
 QUICK_PROBES = ("--probe-seconds", "1", "--probe-timeout-seconds", "1")
 
@@ -34,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.real)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Numbers of this run, for people; no test depends on them."""
+    if _MEASURED:
+        terminalreporter.section("measured end to end")
+        for line in _MEASURED:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def measured() -> Callable[[str, float, str], None]:
+    """`measured("applied on both targets", 0.2, "s")`."""
+    return lambda what, value, unit: _MEASURED.append(f"{what}: {value:.3g} {unit}")
 
 
 @pytest.fixture(scope="package")

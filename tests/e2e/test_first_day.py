@@ -47,7 +47,7 @@ def web(installation: Installation, room: str) -> str:
 
 
 def test_what_is_applied_upstream_is_on_both_targets_within_a_second(
-    installation: Installation, room: str, record_property: Callable[[str, object], None]
+    installation: Installation, room: str, measured: Callable[[str, float, str], None]
 ) -> None:
     """Done-when 3: one `kubectl apply` of everything, namespace included."""
     api, kubectl = installation.api, installation.kubectl
@@ -62,7 +62,7 @@ def test_what_is_applied_upstream_is_on_both_targets_within_a_second(
         installation,
         lambda name: api[name].get("deployment", room, "web") and api[name].get("configmap", room, "settings"),
     )
-    record_property("applied_seconds", took)
+    measured("applied upstream, there on both targets", took, "s after kubectl returned")
     kubectl("upstream", "-n", room, "wait", "--for=condition=Available", "deploy/web", "--timeout=20s")
     ready_upstream(installation, room, "web", 4)
     kubectl("upstream", "-n", room, "rollout", "status", "deploy/web", "--timeout=20s")
