@@ -1,0 +1,6 @@
+"""What Syncline costs and how fast it is, measured against the raw limit of the same API servers in the same run.
+
+Reading order: `__main__` (the command), `figures` (numbers and goals, pure), `ground` (fleet and operator), then one
+file per scenario: `burst`, `latency`, `drift`, `feedback`, `writes`, `footprint`, `coldstart`, `fanout`.
+Beside them `kube_micro` and `render_micro` time single functions, without any server.
+"""
