@@ -97,6 +97,7 @@ class TargetSession:
         self._tracker = self._new_tracker()
         self._problem: Verdict | None = None  # why there is nothing to probe
         self._refusal: tuple[str, str] | None = None  # the problem that was logged last
+        self._invalid: Verdict | None = None  # the SyncTarget itself cannot be read
         self._told: tuple[bool, str] | None = None  # what the engine was told
         self._attach_pause = ATTACH_SECONDS
         self._facts = TargetFacts(0, self._tracker.verdict)
@@ -190,11 +191,12 @@ class TargetSession:
             target = SyncTarget.parse(found.manifest())
         except TerminalError as error:
             # A newer version wrote it, or webhooks are off: say so and leave everything as it is.
-            self._problem = Verdict(False, str(Reason.INVALID), str(error), self._around.clock())
+            self._invalid = Verdict(False, str(Reason.INVALID), str(error), self._around.clock())
             self._facts = replace(self._facts, generation=found.generation)
             if self._target is None:
                 await self._report()
             return True
+        self._invalid = None
         if self._target is None:
             self._remember(target.status)
         if self._target is None or self._target.spec != target.spec:
@@ -422,7 +424,7 @@ class TargetSession:
 
     @property
     def _verdict(self) -> Verdict:
-        return self._problem or self._tracker.verdict
+        return self._invalid or self._problem or self._tracker.verdict
 
     def _new_tracker(self) -> ProbeTracker:
         probe = self._around.probe
