@@ -56,9 +56,10 @@ fmt: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-verify: $(READY) ## fail when a generated file is not what its source gives
+verify: $(READY) ## fail when a generated file or docs/testing.md is not what its source gives
 	$(BIN)/python -m syncer.api.crds --check
 	$(BIN)/python -m syncer.api.reference --check
+	$(BIN)/python -m tests.ids --check
 
 cover: $(READY) ## branch coverage of all tests, subprocesses included; fails under 85 %
 	@$(GROUND) assets > /dev/null
@@ -74,8 +75,9 @@ bench: $(READY) ## measure against the raw limit of the same API servers
 assets: $(READY) ## find or build the control-plane binaries and print their folder
 	@$(GROUND) assets
 
-docs: $(READY) ## write docs/api-reference.md from the models
+docs: $(READY) ## write docs/api-reference.md from the models, and into docs/testing.md which test covers what
 	$(BIN)/python -m syncer.api.reference
+	$(BIN)/python -m tests.ids
 
 lock: $(READY) ## choose the versions of all dependencies anew, with hashes
 	$(LOCK) --upgrade --extra dev -o requirements-dev.txt pyproject.toml
