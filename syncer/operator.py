@@ -297,9 +297,11 @@ class Operator:
     def _election_problem(self) -> str:
         if not self._lease.holder:
             return "no leader is known yet"
-        if self._lease.holder == self._lease.identity and self._term is None:
-            return "the term is starting"
-        return ""
+        if self._lease.holder != self._lease.identity:
+            return ""  # a candidate, ready to take over
+        if not self._lease.leads:
+            return "the lease could not be renewed"
+        return "" if self._term is not None else "the term is starting"
 
     def _find_kind(self, kind: GroupKind) -> ResourceInfo | None:
         with suppress(SyncError):  # not known now, so nobody can be told whether they may see it

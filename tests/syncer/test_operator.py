@@ -347,3 +347,20 @@ def test_the_operators_role_is_enough_and_nothing_is_forbidden(installed: Kubect
     assert operator.wait() == 0
     refused = [line for line in operator.log.splitlines() if "orbidden" in line or "permission" in line]
     assert refused == []
+
+
+def test_an_upstream_that_goes_away_and_comes_back_is_survived(installed: Kubectl, start: Start) -> None:
+    """Killed and started again, for longer than the lease: no leader meanwhile, the same process leads afterwards."""
+    operator = start()
+    wait_until(lambda: operator.ready() and operator.leads())
+    upstream = installed.fleet.upstream
+    upstream.kill("apiserver")
+    try:
+        wait_until(lambda: not operator.leads(), timeout_seconds=10)
+        assert operator.health("/readyz").status == 503
+        assert operator.health("/healthz").status == 200
+    finally:
+        upstream.restart("apiserver")
+    wait_until(lambda: operator.ready() and operator.leads(), timeout_seconds=30)
+    wait_until(lambda: connect_info(installed))
+    installed("upstream", "wait", "--for=condition=Established", "crd", "--all", "--timeout=10s")
