@@ -174,4 +174,6 @@ def _denied(user: User, questions: Iterable[Question]) -> Iterable[Finding]:
             text += (
                 "; a selection by label or all: true may reach every target, so it takes the right to use all of them"
             )
+        if question.access.verb == "use":
+            text += '; an administrator grants it by a ClusterRole with verb "use" on synctargets'
         yield Finding(question.path, text, reason=Reason.FORBIDDEN)
