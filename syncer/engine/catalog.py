@@ -183,12 +183,13 @@ class Catalog:
     def _move(self, source: Source, old: Plan, new: Plan, cause: Cause) -> None:
         """Remember why pairs lose their place, and take back what was held against those that got one."""
         world = self._world
+        heirs = frozenset(new.assignments.keys() - old.assignments.keys())
         for target in old.assignments.keys() - new.assignments.keys() - new.refusals.keys():
-            unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, cause.lost)
+            unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, heirs, cause.lost)
             runtime = world.targets.get(target)
             if runtime is not None and runtime.draining:
                 why = f"SyncTarget {target} is being deleted with deletion: Drain"
-                unplaced = Unplaced(why, world.clock(), counted=False, verify=True, lost=runtime.lost)
+                unplaced = Unplaced(why, world.clock(), counted=False, verify=True, heirs=heirs, lost=runtime.lost)
             pair = world.pair(source, target)
             pair.unplaced = unplaced
             if old.assignments[target].placement in world.placements:

@@ -350,8 +350,8 @@ class Engine:
     def drained(self, name: str) -> bool:
         """Nothing of ours is left on a target that is being drained, as far as it can tell."""
         runtime = self.world.targets.get(name)
-        if runtime is None or not runtime.read:
-            return False
+        if runtime is None or not runtime.read or self.sight.blind(None):
+            return False  # also while a look-up of kinds may still start to watch more of the target
         return all(pair.outcome.state is State.GONE for _, pair in self.world.pairs_on(name))
 
     def objects(self, name: str) -> int:

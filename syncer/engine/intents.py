@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from syncer.api.names import SYNCED_FINALIZER, Reason
 from syncer.api.policy import builtin_kind
-from syncer.engine.pair import ABSENT, Observation, Unknown
+from syncer.engine.pair import ABSENT, Observation, State, Unknown
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
 from syncer.engine.state import Assignment, Pair, PlacementRecord, Source
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPLICAS = PathRule("/spec/replicas", "Ignore")
 _SAME = Same()
+LANDING_RETRY_SECONDS = 0.5
 API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
 
 
@@ -119,6 +120,11 @@ def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: Ta
     if blind:
         return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
     why = pair.unplaced
+    if why is not None and source.info.group_kind not in RUNS_ONCE:
+        awaited = [name for name in sorted(why.heirs) if not _landed(source, name)]
+        if awaited:
+            message = f"moves to {', '.join(awaited)}, and stays here until it is ready there"
+            return Held(Reason.RETRYING, message, retry_seconds=LANDING_RETRY_SECONDS)
     if why is not None and not why.verify:
         return Unwanted(why.why, counted=why.counted, orphan=pair.orphan)
     if why is not None:
@@ -136,6 +142,15 @@ def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: Ta
         message = f"{unread} is not valid and may place it; correct or delete that"
         return Held(Reason.INVALID, message, failed=True, retry_seconds=2.0)
     return Unwanted(verify="intent", counted=True, orphan=pair.orphan)
+
+
+def _landed(source: Source, target: str) -> bool:
+    """Whether an object that moves to a target does not need its old place any more."""
+    heir = source.pairs.get(target)
+    if heir is None or target not in source.plan.assignments:
+        return True  # the heir lost it again: nothing to wait for
+    ready = not source.info.has_status or source.aggregator is None or source.aggregator.summary(target)[0]
+    return ready and heir.outcome.state is State.SYNCED
 
 
 def _unread(world: World, source: Source) -> str:

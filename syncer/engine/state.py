@@ -60,6 +60,7 @@ class Unplaced:
     at: float  # monotonic seconds
     counted: bool = True  # spends the deletion budget
     verify: bool = False  # the cause may be our own API being removed: check that live first
+    heirs: frozenset[str] = frozenset()  # targets that got the object by the same change: it lands there first
     lost: Lost | None = None  # with `verify`: the placement or target that went away
 
 
