@@ -192,7 +192,7 @@ class Term:
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no more work, finish what is in flight."""
-        await self._targets.close()
+        await self._targets.stop()
         await self.engine.drain(timeout_seconds)
 
     async def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,6 +39,7 @@ class SyncTargetController:
         """Args: guard: called before each write to a target, see `ClusterClient`."""
         self._secrets = SecretWatch(upstream, self._secret_changed)
         self._sessions: dict[str, tuple[TargetSession, asyncio.Task[None]]] = {}
+        self._stopped = False
         self._claims: dict[str, set[TargetSession]] = {}  # {cluster uid: sessions that lead there}
         self._around = Surroundings(
             upstream=upstream,
@@ -56,6 +56,8 @@ class SyncTargetController:
 
     def notify(self, name: str) -> None:
         """The SyncTarget of that name came, changed or went. Call on the loop; never blocks."""
+        if self._stopped:
+            return
         known = self._sessions.get(name)
         if known is not None:
             known[0].wake(changed=True)
@@ -69,31 +71,36 @@ class SyncTargetController:
         if name in self._sessions:
             self._sessions[name][0].wake()
 
-    async def close(self) -> None:
-        """End every session; nothing is written any more."""
+    async def stop(self) -> None:
+        """End every session; nothing is written or noticed any more, while connections stay for what is in flight."""
+        self._stopped = True
         tasks = [task for _, task in self._sessions.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._secrets.close()
 
+    async def close(self) -> None:
+        """End every session and its connections."""
+        await self.stop()
+        await asyncio.gather(*(session.close() for session, _ in self._sessions.values()))
+        self._sessions.clear()
+
     async def _supervise(self, session: TargetSession) -> None:
-        try:
-            while True:
-                try:
-                    await session.run()
-                    return
-                except NotLeadingError:
-                    return  # whoever leads now runs a session of its own
-                except Exception:
-                    log.exception("target session failed", target=session.name)
-                    await asyncio.sleep(RESTART_SECONDS)
-        finally:
-            for sessions in self._claims.values():
-                sessions.discard(session)
-            with suppress(KeyError):
-                if self._sessions[session.name][0] is session:
-                    del self._sessions[session.name]
+        """Run the session until its SyncTarget is gone."""
+        while True:
+            try:
+                await session.run()
+                break
+            except NotLeadingError:
+                return  # whoever leads now runs a session of its own
+            except Exception:
+                log.exception("target session failed", target=session.name)
+                await asyncio.sleep(RESTART_SECONDS)
+        for sessions in self._claims.values():
+            sessions.discard(session)
+        del self._sessions[session.name]
+        await session.close()
 
     def _secret_changed(self, namespace: str, name: str) -> None:
         for session, _ in self._sessions.values():

@@ -120,31 +120,35 @@ class TargetSession:
             self._wake.set()
 
     async def run(self) -> None:
-        """Until the SyncTarget is gone, or cancelled."""
+        """Until the SyncTarget is gone, or cancelled. The connection stays open until `close`: the engine uses it."""
         self._around.metrics.add_target(self.name)
-        try:
-            while True:
-                self._wake.clear()
-                try:
-                    delay = await self._pass()
-                except TransientError as error:
-                    self._log.warning("upstream not reached", error=str(error))
-                    delay = RETRY_SECONDS
-                except ApiError as error:
-                    # A conflict or a validation answer: what we knew is old.
-                    self._log.info("synctarget read again", error=str(error))
-                    self._dirty, delay = True, RETRY_SECONDS
-                if delay is None:
-                    return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.05, delay)):
-                        await self._wake.wait()
-        finally:
-            self._around.metrics.remove_target(self.name)
-            for task in self._closing:
-                task.cancel()
-            if self._link is not None:
-                await self._link.client.close()
+        complaint = ""
+        while True:
+            self._wake.clear()
+            try:
+                delay = await self._pass()
+                complaint = ""
+            except (TransientError, ApiError) as error:
+                # No answer; or a conflict or validation answer, and then what we knew is old.
+                if str(error) != complaint:
+                    complaint = str(error)
+                    self._log.warning("synctarget not written or read, trying again", error=complaint)
+                self._dirty, delay = True, RETRY_SECONDS
+            if delay is None:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, delay)):
+                    await self._wake.wait()
+
+    async def close(self) -> None:
+        """End its connections, and its series in the metrics."""
+        self._around.metrics.remove_target(self.name)
+        closing = list(self._closing)
+        for task in closing:
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
+        if self._link is not None:
+            await self._link.client.close()
 
     async def _pass(self) -> float | None:
         """Do what is due. Returns seconds until the next look, None once the SyncTarget is gone."""
@@ -175,18 +179,20 @@ class TargetSession:
 
     async def _read(self) -> bool:
         """Read the SyncTarget and see to our finalizer; False if it is gone."""
+        self._dirty = False  # before asking: what changes from here on makes it dirty again
         try:
             found = await self._around.upstream.get(SYNCTARGETS, "", self.name)
         except NotFound as error:
             if error.kind_of_missing != "object":
                 raise TransientError("the SyncTarget kind is not served") from error
-            return False
+            # Made again meanwhile? Then its event has come and will not come a second time.
+            return await self._read() if self._dirty else False
         if self._uid and found.uid != self._uid:
             self._forget()
         if TARGET_FINALIZER not in found.finalizers and not found.terminating:
             found = await self._patch_finalizers(found, (*found.finalizers, TARGET_FINALIZER))
         self._uid, self.created, self._finalizers = found.uid, found.creation_timestamp, found.finalizers
-        self._dirty, self._read_at = False, self._around.clock() + RESYNC_SECONDS
+        self._read_at = self._around.clock() + RESYNC_SECONDS
         try:
             target = SyncTarget.parse(found.manifest())
         except TerminalError as error:
