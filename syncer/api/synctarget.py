@@ -142,7 +142,7 @@ class SyncTargetStatus(StatusModel):
     requested: dict[str, str] = Field(default_factory=dict)
     last_heartbeat_time: str = ""
     objects: int = Field(default=0, description="Objects that Syncline holds there.")
-    reason: str = Field(default="", description="Why it is not Ready; empty when it is.")
+    reason: str = Field(default="", description="Why it is not Ready, or holds something back; empty when all is well.")
     tunnel: TunnelStatus | None = None
     synced_resources: tuple[SyncedResource, ...] = ()
     view_url: str = Field(default="")
@@ -176,7 +176,7 @@ class SyncTarget(ApiObject):
         Column("Connected", '.status.conditions[?(@.type=="Connected")].status', description="Its API server answers."),
         Column("Version", ".status.kubernetesVersion", description="Kubernetes version."),
         Column("Objects", ".status.objects", "integer", "Objects that Syncline holds there."),
-        Column("Reason", ".status.reason", description="Why it is not Ready."),
+        Column("Reason", ".status.reason", description="Why it is not Ready, or holds something back."),
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Cordoned", ".spec.unschedulable", "boolean", "Takes no new placements.", priority=1),
         Column("Heartbeat", ".status.lastHeartbeatTime", "date", "Last sign of life.", priority=1),

@@ -57,7 +57,8 @@ class StatusReporter:
         frozen = FrozenStatus(token=token, since=self._frozen_since(token), message=why) if token else None
         facts = replace(facts, objects=self._engine.objects(self._name), frozen=frozen, stopped="" if token else why)
         status = build_status(facts, self._written or SyncTargetStatus(), now=self._now())
-        self._metrics.target_ready.labels(self._name).set(0 if status.reason else 1)
+        ready = any(found.type == "Ready" and found.status == "True" for found in status.conditions)
+        self._metrics.target_ready.labels(self._name).set(ready)
         if not worth_writing(status, self._written, age_seconds=self._clock() - self._written_at):
             return
         # Zero objects is an answer too; everything else that has its default has nothing to say.

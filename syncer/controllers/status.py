@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -82,7 +83,7 @@ def build_status(facts: TargetFacts, previous: SyncTargetStatus, *, now: datetim
         allocatable=facts.allocatable,
         last_heartbeat_time=_rfc3339(facts.heartbeat) if facts.heartbeat else "",
         objects=facts.objects,
-        reason="" if ready[0] == "True" else ready[1],
+        reason=_first_trouble(told),
         synced_resources=facts.resources,
         frozen=facts.frozen,
         conditions=tuple(_condition(kind, *what, facts.generation, previous, now) for kind, what in told.items()),
@@ -104,6 +105,15 @@ def worth_writing(new: SyncTargetStatus, written: SyncTargetStatus | None, *, ag
     if new.objects != written.objects and age_seconds >= COUNT_WRITE_SECONDS:
         return True
     return new.last_heartbeat_time != written.last_heartbeat_time and age_seconds >= HEARTBEAT_WRITE_SECONDS
+
+
+def _first_trouble(told: Mapping[str, tuple[Truth, str, str]]) -> str:
+    """The one word that `kubectl get synctargets` shows."""
+    if told["Ready"][0] != "True":
+        return told["Ready"][1]
+    if told["Frozen"][0] == "True":
+        return told["Frozen"][1]
+    return told["Authorized"][1] if told["Authorized"][0] == "False" else ""
 
 
 def _connected(facts: TargetFacts) -> tuple[Truth, str, str]:

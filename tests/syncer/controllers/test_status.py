@@ -72,6 +72,7 @@ def test_a_frozen_target_shows_token_and_reason_and_removing_our_api_shows_too()
     frozen = FrozenStatus(token="t0ken", message="11 deletes wait")
     told = conditions(replace(GOOD, frozen=frozen))
     assert (told["Frozen"].status, told["Frozen"].reason) == ("True", "Frozen")
+    assert build_status(replace(GOOD, frozen=frozen), SyncTargetStatus(), now=NOW).reason == "Frozen"
     told = conditions(replace(GOOD, stopped="CustomResourceDefinition is being deleted"))
     assert (told["Frozen"].status, told["Frozen"].reason) == ("True", "ApiRemoved")
 
