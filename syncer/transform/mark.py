@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, Protocol
 
@@ -49,6 +50,7 @@ class SourceRef:
         return orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
+    @lru_cache(maxsize=4096)  # the same mark is read at every event and every decision about its object
     def from_json(cls, text: str) -> SourceRef | None:
         """None for anything that is not such a text."""
         try:
