@@ -7,12 +7,11 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
-from syncer.api.keys import GroupResource, SyncKey
+from syncer.api.keys import SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, VERSION, Reason
 from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
@@ -20,6 +19,7 @@ from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.dispatcher import Dispatcher
 from syncer.engine.downstream import Downstream
 from syncer.engine.executor import Executor
+from syncer.engine.expiry import Expiry
 from syncer.engine.guard import ApiGuard
 from syncer.engine.namespaces import NAMESPACES, NamespaceBook
 from syncer.engine.needs import Needs
@@ -27,9 +27,11 @@ from syncer.engine.nskeeper import NamespaceKeeper
 from syncer.engine.pair import Outcome, State
 from syncer.engine.passes import Passes
 from syncer.engine.placementstatus import CLUSTER_PLACEMENTS, PLACEMENTS, PlacementStatusWriter
+from syncer.engine.planner import JOB
 from syncer.engine.podwatch import PodWatch
 from syncer.engine.reports import Reports
 from syncer.engine.sight import Sight
+from syncer.engine.standing import Handler, Standing
 from syncer.engine.state import Pair, Source
 from syncer.engine.statuswriter import StatusWriter
 from syncer.engine.targets import Link, TargetRuntime
@@ -40,8 +42,7 @@ from syncer.errors import SyncError, TerminalError
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.discovery import Discovery
-from syncer.kube.errors import NotFound
-from syncer.kube.informer import Informer, InformerEvent
+from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
 
@@ -49,7 +50,6 @@ SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, 
 GUARD_SECONDS = 5.0
 RESELECT_SECONDS = 10.0  # evictAfter and readiness have no event of their own
 START_RETRY_SECONDS = 1.0
-CONFIRM_RETRY_SECONDS = 2.0
 AUDITS_PER_SCHEMA_LOOK = 12  # a field that a target does not know is offered to it once an hour (B25)
 
 log = structlog.get_logger()
@@ -101,12 +101,8 @@ class Engine:
         self._status_work = Dispatcher(self._statuses.queue, self._statuses.run, clock)
         self._placement_work = Dispatcher(self._placements.queue, self._placements.run, clock)
         self._namespace_work = Dispatcher(self._keeper.queue, self._keeper.run, clock)
-        self._handlers: dict[GroupResource, Callable[[InformerEvent], None]] = {
-            SYNC_TARGETS.group_resource: self._target_event,
-            NAMESPACES.group_resource: self._namespace_event,
-            PLACEMENTS.group_resource: self._placement_event,
-            CLUSTER_PLACEMENTS.group_resource: self._placement_event,
-        }
+        self._expiry = Expiry(self.world, self.sight, upstream)
+        self._standing = Standing(self.world, self.sight, upstream)
         self._background: set[asyncio.Task[None]] = set()
         self.reports = Reports(self.world, self.sight, upstream, needs, frozen=self.frozen)
         self.world.wake = self._pairs.wake
@@ -128,10 +124,12 @@ class Engine:
                     group.create_task(work.run())
                 group.create_task(self._watches.run())
                 group.create_task(self._pods.run())
+                group.create_task(self._expiry.run())
                 group.create_task(self._watch_api())
                 group.create_task(self._reselect())
                 group.create_task(self._audit())
         finally:
+            self._standing.stop()
             for task in self._background:
                 task.cancel()
             for target in self.world.targets.values():
@@ -158,55 +156,25 @@ class Engine:
                 await asyncio.sleep(START_RETRY_SECONDS)
         self.world.left_behind = self._guard.reinstalled
         self.world.frozen = self._guard.problem
-        for info in (SYNC_TARGETS, NAMESPACES, PLACEMENTS, CLUSTER_PLACEMENTS):
-            self.sight.standing[info.group_resource] = Informer(
-                self._upstream,
-                info,
-                on_event=partial(self._standing_event, info),
-                manager=None,
-                audit_seconds=AUDIT_SECONDS,
-                rng=self.world.rng,
-                list_slots=self.sight.slots,
-            )
+        handlers: list[tuple[ResourceInfo, Handler]] = [
+            (SYNC_TARGETS, self._target_event),
+            (NAMESPACES, self._namespace_event),
+            (PLACEMENTS, self._placement_event),
+            (CLUSTER_PLACEMENTS, self._placement_event),
+        ]
+        for info, handler in handlers:
+            self._standing.watch(info, handler)
 
     # Upstream events
 
     def _source_event(self, info: ResourceInfo, event: InformerEvent) -> None:
         self._catalog.source_event(info, event)
-        if info.kind == "HorizontalPodAutoscaler" and event.object is not None:
+        if event.object is None:
+            return
+        if info.kind == "HorizontalPodAutoscaler":
             self._telling.autoscaler(info, event)
-
-    def _standing_event(self, info: ResourceInfo, event: InformerEvent) -> None:
-        """An event of our own kinds or of Namespaces; what a list no longer shows is asked for before it is believed.
-
-        One wrong list would else un-place everything.
-        """
-        if event.type == "DELETED" and event.proof == "relist" and event.object is not None:
-            self._spawn(self._confirm(info, event))
-        else:
-            self._handlers[info.group_resource](event)
-
-    async def _confirm(self, info: ResourceInfo, event: InformerEvent) -> None:
-        """Take over a deletion that was concluded from a list, once the server says so of this very object."""
-        item, informer = event.object, self.sight.standing[info.group_resource]
-        assert item is not None
-        while True:
-            try:
-                live = await self._upstream.get(info, item.namespace, item.name)
-            except NotFound as error:
-                if error.kind_of_missing != "resource":
-                    break
-            except SyncError as error:
-                log.debug("deletion not confirmed yet", kind=info.kind, name=item.name, error=str(error))
-            else:
-                if live.uid != item.uid:
-                    break
-                if (item.namespace, item.name) not in informer.cache:
-                    log.warning("missing from a list but present", kind=info.kind, name=item.name)
-                    informer.audit_soon()
-                return
-            await asyncio.sleep(CONFIRM_RETRY_SECONDS)
-        self._handlers[info.group_resource](event)
+        elif info.group_kind == JOB:
+            self._expiry.seen(self.world.key(info.group_resource, event.object))
 
     def _placement_event(self, event: InformerEvent) -> None:
         self._catalog.placement_event(event)
