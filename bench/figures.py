@@ -62,11 +62,13 @@ class Line:
 
     def as_json(self) -> dict[str, Any]:
         """For files; what was not measured (NaN) is None there."""
-        fields = asdict(self) | {"goal": str(self.goal) if self.goal else None, "ratio": self.ratio}
-        finite = {
-            key: None if isinstance(value, float) and math.isnan(value) else value for key, value in fields.items()
+        numbers = {"ours": self.ours, "raw": self.raw, "ratio": self.ratio}
+        return asdict(self) | {
+            **{name: None if value is None or math.isnan(value) else value for name, value in numbers.items()},
+            "goal": str(self.goal) if self.goal else None,
+            "reached": self.reached,
+            "load": list(self.load),
         }
-        return finite | {"reached": self.reached}
 
 
 def percentile(values: Iterable[float], percent: float) -> float:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +78,12 @@ class Operator:
         )
 
     @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        record = self._fleet.table.read(OPERATOR)
+        return record is not None and record.alive
+
+    @property
     def process(self) -> psutil.Process:
         """The running process."""
         record = self._fleet.table.read(OPERATOR)
@@ -110,6 +116,7 @@ class Ground:
         targets: names; SyncTargets are called as their clusters.
         api: {cluster: client}.
         say: shows one line of progress.
+        crashed: whether the operator ended by itself since this was last set to False.
     """
 
     def __init__(self, fleet: Fleet, say: Callable[[str], None]) -> None:
@@ -118,6 +125,7 @@ class Ground:
         self.api = {name: Api(name, cluster.kubeconfig) for name, cluster in fleet.clusters.items()}
         self.operator = Operator(fleet)
         self.say = say
+        self.crashed = False
 
     @property
     def upstream(self) -> Api:
@@ -174,7 +182,7 @@ class Ground:
         for resource, count in counts.items():
             for api in (*self.downstream(), self.upstream):
                 look = partial(self._complete, api, resource, namespace, count)
-                await until(look, f"{count} {resource} in {namespace} on {api.name}", seconds)
+                await self._until(look, f"{count} {resource} in {namespace} on {api.name}", seconds)
 
     async def clear(self, namespace: str, resources: Sequence[str]) -> None:
         """Remove everything that a scenario made in a namespace, and the namespace everywhere.
@@ -182,14 +190,22 @@ class Ground:
         Sources go first: that each was seen to be deleted is the evidence on which Syncline deletes downstream.
         """
         self.say(f"cleaning up {namespace}")
+        await self.revive()
         for resource in resources:
             await self.upstream.must("DELETE", manifests.collection(resource, namespace), also=(404,))
         for resource in resources:
             for api in self.downstream():
                 look = partial(self._empty, api, resource, namespace)
-                await until(look, f"no {resource} of {namespace} on {api.name}", GONE_SECONDS)
+                await self._until(look, f"no {resource} of {namespace} on {api.name}", GONE_SECONDS)
         await self.upstream.must("DELETE", f"{_SYNCLINE}/namespaces/{namespace}/placements", also=(404,))
         await self.drop_namespace(namespace, list(self.api.values()))
+
+    async def revive(self) -> None:
+        """Start the operator again if it ended by itself, and remember that it did."""
+        if not self.operator.alive:
+            self.crashed = True
+            self.say("the operator ended by itself; starting it again")
+            await self.operator.start()
 
     async def drop_namespace(self, name: str, where: Sequence[Api]) -> None:
         """Delete a namespace with all that is in it, and wait until it is gone."""
@@ -212,6 +228,17 @@ class Ground:
             now += await self.operator.metric("syncline_queue_depth")
             if now != last:
                 last, since = now, time.monotonic()
+
+    async def _until(self, holds: Callable[[], Awaitable[bool]], what: str, seconds: float) -> None:
+        """Wait for what only a living operator brings about."""
+
+        async def look() -> bool:
+            if not self.operator.alive:
+                self.crashed = True
+                raise RequestFailed(f"the operator ended by itself; {self.fleet.table.log_path(OPERATOR)} tells why")
+            return await holds()
+
+        await until(look, what, seconds)
 
     async def _create(self, item: Mapping[str, Any]) -> None:
         resource = manifests.resource_of(item)
