@@ -1,0 +1,5 @@
+"""The hub: what this process answers over HTTP.
+
+Reading order: `certificates` (our authority, pure), `auth` (who asks, may they), `api` (what the CLI reads), `health`
+(plain HTTP), `hub` (authority and address kept upstream, the HTTPS listener), `listener` (sockets).
+"""
