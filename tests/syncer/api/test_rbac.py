@@ -36,6 +36,7 @@ def test_the_operator_reads_and_patches_exactly_the_workload_kinds_and_makes_non
     granted = {(rule["apiGroups"][0], name): set(rule["verbs"]) for rule in rules for name in rule["resources"]}
     plain = {key: verbs for key, verbs in granted.items() if "/" not in key[1]}
     assert set(plain) == {(kind.group, kind.resource) for kind in WORKLOAD_KINDS}
+    assert plain.pop(("batch", "jobs")) == {"get", "list", "watch", "patch", "delete"}  # finished ones expire
     assert all(verbs == {"get", "list", "watch", "patch"} for verbs in plain.values())
     assert all(verbs == {"patch"} for key, verbs in granted.items() if "/" in key[1])
 
@@ -49,6 +50,8 @@ def test_the_operator_reads_and_patches_exactly_the_workload_kinds_and_makes_non
         "watch deployments.apps",
         "patch deployments.apps/status",
         "patch jobs.batch",
+        "delete jobs.batch",
+        "get apiservices.apiregistration.k8s.io",
         "create subjectaccessreviews.authorization.k8s.io",
         "patch validatingwebhookconfigurations/syncline.io",
         "delete validatingwebhookconfigurations/syncline.io",
