@@ -160,7 +160,7 @@ class Term:
         """The rules of admission, once more: webhooks may be off, or may have been away."""
         targets = {runtime.name: runtime.model for runtime in self.engine.world.targets.values()}
         hub_id = self.engine.world.hub_id
-        require_valid(placement, Context(targets=targets, resolve=self._resolve, hub_id=hub_id))
+        require_valid(placement, Context(targets=targets, resolve=self._resolve, schema_checked=True, hub_id=hub_id))
 
     def _resolve(self, api_version: str, kind: str) -> ServedKind | None:
         try:

@@ -20,12 +20,16 @@ def _compiled(expression: str) -> Any:
 
 
 def broken_rules(model: ApiModel) -> Iterator[Finding]:
-    """Every rule that the model or a part of it breaks, and every use of what comes later."""
+    """Every rule that the model or a part of it breaks."""
     for path, part in walk(model):
         rules = type(part).rules
         data = {"self": part.to_wire()} if rules else {}
         for rule in rules:
             if _compiled(rule.expression).eval(data=data).value() is not True:
                 yield Finding(field_path(path) + rule.path, rule.message)
+
+
+def later_findings(model: ApiModel) -> Iterator[Finding]:
+    """Every use of what comes in a later version."""
     for later in not_yet_supported(model):
         yield Finding(later, f"NotYetSupported: {later}", reason=Reason.NOT_YET_SUPPORTED)

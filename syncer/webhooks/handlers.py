@@ -42,7 +42,8 @@ class Known:
 
     def context(self) -> Context:
         """A snapshot for the rules."""
-        return Context(self.targets(), self.placements(), self.resolve, self.hub_id())
+        # Validating admission comes after the API server's own validation of the schema.
+        return Context(self.targets(), self.placements(), self.resolve, schema_checked=True, hub_id=self.hub_id())
 
 
 class RawClient(Protocol):

@@ -25,7 +25,7 @@ from syncer.api.policy import (
 )
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import TerminalError
-from syncer.webhooks.cel import broken_rules
+from syncer.webhooks.cel import broken_rules, later_findings
 from syncer.webhooks.findings import Context, Finding
 from syncer.webhooks.overlap import Effort, overlapping_entry
 from syncer.webhooks.transform_rules import transform_findings
@@ -51,15 +51,20 @@ def check(manifest: Mapping[str, Any], context: Context) -> list[Finding]:
     return validate_placement(None, parsed, context)
 
 
+def _schema_findings(new: SyncTarget | AnyPlacement, context: Context) -> list[Finding]:
+    """What the CRD's rules refuse, and what comes in a later version."""
+    return [*([] if context.schema_checked else broken_rules(new)), *later_findings(new)]
+
+
 def validate_sync_target(old: SyncTarget | None, new: SyncTarget, context: Context) -> list[Finding]:
     """Findings about a SyncTarget. `old` is None on creation; no rule looks at it yet."""
-    return list(broken_rules(new))
+    return _schema_findings(new, context)
 
 
 def validate_placement(old: AnyPlacement | None, new: AnyPlacement, context: Context) -> list[Finding]:
     """Findings about a Placement or ClusterPlacement. `old` is None on creation; no rule looks at it yet."""
     found = [
-        *broken_rules(new),
+        *_schema_findings(new, context),
         *_namespace_findings(new),
         *_kind_findings(new, context),
         *transform_findings(new.spec),

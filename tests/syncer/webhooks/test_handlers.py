@@ -67,7 +67,7 @@ async def test_every_missing_right_is_told_at_once() -> None:
 async def test_a_broken_object_is_refused_before_anybody_is_asked() -> None:
     reviewer = Reviewer()
     with pytest.raises(kopf.AdmissionError) as caught:
-        await _validate(reviewer, placement(targets={}))
+        await _validate(reviewer, placement(transforms=[{"remove": ["/metadata/name"]}]))
     assert caught.value.code == 422
     assert reviewer.asked == []
 
