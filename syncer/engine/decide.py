@@ -29,7 +29,8 @@ def decide(situation: Situation) -> do.Action | do.Settled:
     if isinstance(intent, Held):
         return _hold(intent, memory)
     if isinstance(situation.downstream, Unknown):
-        return _settle(memory, State.PENDING, Reason.UNREACHABLE, situation.downstream.reason)
+        reason = Reason.RETRYING if situation.downstream.starting else Reason.UNREACHABLE
+        return _settle(memory, State.PENDING, reason, situation.downstream.reason)
     if memory.stale:
         return do.Read()
     if isinstance(intent, Unwanted):

@@ -55,10 +55,10 @@ def downstream(source: Source, pair: Pair, target: TargetRuntime) -> Observation
         return (
             pair.live
             if pair.live is not None
-            else Unknown(f"{source.key.group_resource} is not watched on {target.name} yet")
+            else Unknown(f"{source.key.group_resource} is not watched on {target.name} yet", starting=True)
         )
     cached = informer.cache.get((source.key.namespace, source.key.name))
-    return pair.observe(cached, informer.synced)
+    return pair.observe(cached, informer.synced, informer.error or "")
 
 
 def intent(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:

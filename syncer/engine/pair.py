@@ -28,6 +28,7 @@ class Unknown:
     """Nobody could tell. Unknown is never absent: it deletes nothing and recreates nothing."""
 
     reason: str
+    starting: bool = False  # nobody asked yet, as opposed to: nobody answered
 
 
 Observation: TypeAlias = Present | Absent | Unknown

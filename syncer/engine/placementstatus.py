@@ -25,13 +25,14 @@ from syncer.kube.errors import ApiError, Conflict, NotFound
 from syncer.kube.objects import ResourceInfo
 
 WINDOW_SECONDS = 0.25
+START_SECONDS = 10.0  # a restart is not news: what was written before stands until everything was looked at
 SHARE_OF_TIME = 20  # a fold may take 1/20 of the time at most: the window grows with the number of objects
 PLACEMENTS = ResourceInfo("syncline.io", "v1alpha1", "placements", "Placement", True, frozenset(), True, False)
 CLUSTER_PLACEMENTS = ResourceInfo(
     "syncline.io", "v1alpha1", "clusterplacements", "ClusterPlacement", False, frozenset(), True, False
 )
-# Pending for one of these is the ordinary course of things and not worth a line among the errors.
-_QUIET = {"", Reason.RETRYING, Reason.DELETING, Reason.SUSPENDED}
+# Pending for one of these is the ordinary course of things, or told of the target as a whole.
+_QUIET = {"", Reason.RETRYING, Reason.DELETING, Reason.SUSPENDED, Reason.TARGET_NOT_READY}
 
 log = structlog.get_logger()
 
@@ -296,8 +297,20 @@ class PlacementStatusWriter:
         self._upstream = upstream
         self._mono = mono
         self._window = WINDOW_SECONDS
+        self._patience_over = 0.0
         self.queue: KeyedQueue[str] = KeyedQueue(lane_limit=8)
         self._written: dict[str, tuple[float, dict[str, Any]]] = {}  # {uid: (when, status that we wrote last)}
+
+    def _starting(self, record: PlacementRecord, now: float) -> bool:
+        """Whether the process has just started and what it says of targets would soon be taken back."""
+        self._patience_over = self._patience_over or now + START_SECONDS
+        if now >= self._patience_over or record.selection is None:
+            return False
+        targets = [self._world.targets.get(name) for name in record.selection.selected]
+        if not all(target is not None and target.read for target in targets):
+            return True
+        pairs = [p for key in record.objects if (s := self._world.sources.get(key)) for p in s.pairs.values()]
+        return any(pair.outcome.state is State.PENDING and pair.outcome.reason in ("", Reason.RETRYING) for pair in pairs)
 
     def changed(self, uid: str) -> None:
         """Something that the placement's status is made of may differ."""
@@ -312,7 +325,7 @@ class PlacementStatusWriter:
             return
         started = self._mono()
         record.unread, fault = self._sight.unread(record)
-        if record.unread and not fault:
+        if (record.unread and not fault) or self._starting(record, started):
             self.queue.add(uid, at=started + WINDOW_SECONDS)  # counts of a part would look like the whole
             return
         last = self._written.get(uid)

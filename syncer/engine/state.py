@@ -92,7 +92,7 @@ class Pair:
         self.fights: FightHistory | None = None
         self.report: Report | None = None  # what the target said last about the object
 
-    def observe(self, cached: KubeObject | None, synced: bool) -> Observation:
+    def observe(self, cached: KubeObject | None, synced: bool, error: str = "") -> Observation:
         """The newest of what the informer holds and what our own requests answered."""
         if isinstance(self.live, Present):
             if cached is None or version(cached) < version(self.live.object):
@@ -101,7 +101,9 @@ class Pair:
             return self.live
         if cached is not None:
             return Present(cached)
-        return ABSENT if synced else Unknown("the target's objects of this kind have not been read yet")
+        if synced:
+            return ABSENT
+        return Unknown(error or "the target's objects of this kind have not been read yet", starting=not error)
 
     def saw_event(self, seen: KubeObject, deleted: bool) -> None:
         """An informer event arrived: answers of our own that are older than it are history."""

@@ -16,6 +16,8 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
 
 _NORMAL = {Reason.DRIFT_REPAIRED}
+# About a target, not about an object: its SyncTarget and the placements say it once, not every object on it.
+_AWAY = {Reason.TARGET_NOT_READY, Reason.UNREACHABLE}
 
 
 class Telling:
@@ -33,7 +35,7 @@ class Telling:
         if runtime is not None:
             self._metrics.synced_objects.labels(target).set(runtime.synced)
         told = None
-        if outcome.reason in _NORMAL or worth_telling(outcome):
+        if outcome.reason in _NORMAL or (worth_telling(outcome) and outcome.reason not in _AWAY):
             text = f"{target}: {outcome.message}" if outcome.message else target
             warning = outcome.reason not in _NORMAL
             text = f"{text}. {hint(outcome.reason)}".strip() if warning else text

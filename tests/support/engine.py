@@ -74,8 +74,12 @@ class Running:
         )
         self._tasks = [asyncio.create_task(self.engine.run()), asyncio.create_task(events.run())]
         if attached:
-            for cluster, name in self.targets.items():
-                await attach(self, cluster, name)
+            await self.attach_all()
+
+    async def attach_all(self) -> None:
+        """Connect every target."""
+        for cluster, name in self.targets.items():
+            await attach(self, cluster, name)
 
     async def stop(self) -> None:
         """End the engine without ceremony, as a crash does; raises what ended it before."""
