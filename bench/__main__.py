@@ -20,9 +20,8 @@ import uvloop
 from rich.console import Console
 
 from bench import burst, coldstart, drift, fanout, feedback, footprint, latency, writes
-from bench.api import RequestFailed
 from bench.figures import Line
-from bench.ground import Ground
+from bench.ground import Ground, OperatorEnded
 from bench.machine import LoadWatch, describe
 from bench.scenario import Scale, Scenario
 from bench.table import header, render
@@ -107,11 +106,10 @@ class Bench:
         watch = asyncio.create_task(load.run())
         try:
             await ground.revive()
-            ground.crashed = False
             async with asyncio.timeout(SCENARIO_SECONDS):
                 lines = await scenario.run(ground, self.scale)
             if ground.crashed or not ground.operator.alive:
-                raise RequestFailed("the operator ended by itself meanwhile; its log tells why")
+                raise OperatorEnded("the operator ended by itself meanwhile; its log tells why")
         except Exception as error:
             self._fail(scenario.name, error)
             return

@@ -23,7 +23,7 @@ async def run(ground: Ground, scale: Scale) -> list[Line]:
     counts = {CONFIG_MAPS: scale.count(700), DEPLOYMENTS: scale.count(300)}
     seconds = scale.count(60)
     await ground.operator.stop()
-    await ground.operator.start()
+    await ground.start_operator()
     empty = ground.operator.rss_mib()
     try:
         await ground.make_namespace(NAMESPACE)

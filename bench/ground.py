@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import orjson
 import psutil
 
 from bench import manifests
@@ -35,6 +36,10 @@ _SYNCLINE: Final = "/apis/syncline.io/v1alpha1"
 _SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 READY_SECONDS: Final = 120.0
 GONE_SECONDS: Final = 300.0
+
+
+class OperatorEnded(Exception):
+    """The operator process is gone although nobody asked it to end."""
 
 
 class Operator:
@@ -147,8 +152,9 @@ class Ground:
         )
         await until(self._served, "the CRDs are served", 30)
         await self.operator.stop()
+        await self._sweep()
         self.say("starting the operator")
-        await self.operator.start()
+        await self.start_operator()
         if as_is:
             await in_parallel([partial(self._store_target, name) for name in self.targets])
         else:
@@ -156,6 +162,17 @@ class Ground:
                 await self._add_target(name)
         for name in self.targets:
             await until(partial(self._target_ready, name), f"target {name} is Ready", READY_SECONDS)
+
+    async def _sweep(self) -> None:
+        """Remove what an interrupted run left behind; measured together with it, nothing would mean anything.
+
+        Only while no operator runs: so many objects without a living source would freeze its targets.
+        """
+        for api in self.api.values():
+            for name in sorted(await api.names("/api/v1/namespaces")):
+                if name.startswith(manifests.PREFIX):
+                    self.say(f"removing {name} of an earlier run from {api.name}")
+                    await self.drop_namespace(name, [api])
 
     async def close(self) -> None:
         """End the operator and all connections."""
@@ -187,25 +204,32 @@ class Ground:
     async def clear(self, namespace: str, resources: Sequence[str]) -> None:
         """Remove everything that a scenario made in a namespace, and the namespace everywhere.
 
-        Sources go first: that each was seen to be deleted is the evidence on which Syncline deletes downstream.
+        Sources go first: that each was seen to be deleted is the evidence on which Syncline deletes downstream. If it
+        ended meanwhile it has not seen that, and rightly hesitates; the namespaces go all the same.
         """
         self.say(f"cleaning up {namespace}")
-        await self.revive()
         for resource in resources:
             await self.upstream.must("DELETE", manifests.collection(resource, namespace), also=(404,))
-        for resource in resources:
-            for api in self.downstream():
-                look = partial(self._empty, api, resource, namespace)
-                await self._until(look, f"no {resource} of {namespace} on {api.name}", GONE_SECONDS)
+        try:
+            for resource in resources:
+                for api in self.downstream():
+                    look = partial(self._empty, api, resource, namespace)
+                    await self._until(look, f"no {resource} of {namespace} on {api.name}", GONE_SECONDS)
+        except OperatorEnded as error:
+            self.say(str(error))
         await self.upstream.must("DELETE", f"{_SYNCLINE}/namespaces/{namespace}/placements", also=(404,))
         await self.drop_namespace(namespace, list(self.api.values()))
 
     async def revive(self) -> None:
-        """Start the operator again if it ended by itself, and remember that it did."""
+        """Start the operator again if it ended by itself."""
         if not self.operator.alive:
-            self.crashed = True
-            self.say("the operator ended by itself; starting it again")
-            await self.operator.start()
+            await self.start_operator()
+        self.crashed = False
+
+    async def start_operator(self) -> None:
+        """Start it, and wait until Placements are admitted: it is ready before its webhooks are registered."""
+        await self.operator.start()
+        await until(self._admits, "Placements are admitted", READY_SECONDS)
 
     async def drop_namespace(self, name: str, where: Sequence[Api]) -> None:
         """Delete a namespace with all that is in it, and wait until it is gone."""
@@ -235,7 +259,7 @@ class Ground:
         async def look() -> bool:
             if not self.operator.alive:
                 self.crashed = True
-                raise RequestFailed(f"the operator ended by itself; {self.fleet.table.log_path(OPERATOR)} tells why")
+                raise OperatorEnded(f"the operator ended by itself; {self.fleet.table.log_path(OPERATOR)} tells why")
             return await holds()
 
         await until(look, what, seconds)
@@ -264,6 +288,11 @@ class Ground:
 
     async def _served(self) -> bool:
         return (await self.upstream.send("GET", f"{_SYNCLINE}/placements?limit=1"))[0] == 200
+
+    async def _admits(self) -> bool:
+        body = orjson.dumps(manifests.placement("default", ["any"], [manifests.CONFIG_MAPS]))
+        path = f"{manifests.collection(manifests.PLACEMENTS, 'default')}?dryRun=All"
+        return (await self.upstream.send("POST", path, body))[0] == 201
 
     async def _target_ready(self, name: str) -> bool:
         target = await self.upstream.must("GET", f"{_SYNCLINE}/synctargets/{name}")

@@ -22,6 +22,9 @@ KINDS: Final = {  # {plural: (apiVersion, kind)}
     PLACEMENTS: ("syncline.io/v1alpha1", "Placement"),
 }
 
+SYNCED: Final = tuple(resource for resource in KINDS if resource != PLACEMENTS)
+PREFIX: Final = "bench-"  # of every namespace that a scenario makes
+
 
 def collection(resource: str, namespace: str) -> str:
     """Path of a resource in a namespace, in all namespaces for ""."""
