@@ -309,8 +309,9 @@ class PlacementStatusWriter:
         targets = [self._world.targets.get(name) for name in record.selection.selected]
         if not all(target is not None and target.read for target in targets):
             return True
-        pairs = [p for key in record.objects if (s := self._world.sources.get(key)) for p in s.pairs.values()]
-        return any(pair.outcome.state is State.PENDING and pair.outcome.reason in ("", Reason.RETRYING) for pair in pairs)
+        sources = [self._world.sources[key] for key in record.objects if key in self._world.sources]
+        outcomes = [pair.outcome for source in sources for pair in source.pairs.values()]
+        return any(one.state is State.PENDING and one.reason in ("", Reason.RETRYING) for one in outcomes)
 
     def changed(self, uid: str) -> None:
         """Something that the placement's status is made of may differ."""

@@ -30,12 +30,13 @@ class Churn:
         self._client = client
         self._namespace = namespace
         self._rng = rng
+        self.over = False
         self.state: dict[str, str] = {}
         self.deleted: Counter[str] = Counter()
         self.created: Counter[str] = Counter()
 
     async def run(self) -> None:
-        while True:
+        while not self.over:
             await self.step()
             await asyncio.sleep(0.01)
 
@@ -44,18 +45,17 @@ class Churn:
         value = f"{self._rng.getrandbits(40):x}"
         if name not in self.state:
             body = orjson.dumps(config_map(name, self._namespace, k=value))
-            await asyncio.shield(self._client.create(INFO, self._namespace, body))
+            await self._client.create(INFO, self._namespace, body)
             self.created[name] += 1
             self.state[name] = value
         elif self._rng.random() < 0.3:
             live = await self._client.get(INFO, self._namespace, name)
-            await asyncio.shield(self._client.delete(INFO, self._namespace, name, uid=live.uid))
+            await self._client.delete(INFO, self._namespace, name, uid=live.uid)
             self.deleted[name] += 1
             del self.state[name]
         else:
             body = orjson.dumps({"data": {"k": value}})
-            patching = self._client.patch(INFO, self._namespace, name, body, "application/merge-patch+json")
-            await asyncio.shield(patching)
+            await self._client.patch(INFO, self._namespace, name, body, "application/merge-patch+json")
             self.state[name] = value
 
 
@@ -118,9 +118,8 @@ async def test_an_engine_that_is_ended_at_any_moment_leaves_no_trace_of_it(
                     await attaching
                 await engine.attach_all()
     finally:
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        churn.over = True
+        await work
     for cluster, witness in witnesses.items():
         await until(lambda w=witness: w.state() == churn.state, f"{cluster} is in step")  # type: ignore[misc]
     await quiet(engine)
