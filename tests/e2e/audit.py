@@ -33,23 +33,22 @@ class AuditLog:
         """Forget what was written up to now."""
         self._from = self.path.stat().st_size if self.path.exists() else 0
 
-    def writes(self) -> Iterator[dict[str, Any]]:
-        """Successful writes of the operator."""
+    def writes(self, namespace: str, resource: str = "configmaps") -> Iterator[dict[str, Any]]:
+        """Successful writes of the operator to one kind in one namespace."""
         with self.path.open("rb") as lines:
             lines.seek(self._from)
             for line in lines:
                 event = json.loads(line)
+                about = event.get("objectRef", {})
+                if (about.get("namespace"), about.get("resource")) != (namespace, resource):
+                    continue
                 if event["user"]["username"] == WRITER and event["responseStatus"].get("code", 500) < 300:
                     yield event
 
-    def deletes(self, resource: str = "configmaps") -> Counter[tuple[str, str]]:
-        """{(namespace, name): times} of successful deletes; a collection's has the name `*`."""
-        found: Counter[tuple[str, str]] = Counter()
-        for event in self.writes():
-            about = event.get("objectRef", {})
-            if event["verb"] in ("delete", "deletecollection") and about.get("resource") == resource:
-                found[about.get("namespace", ""), about.get("name", "*")] += 1
-        return found
+    def deletes(self, namespace: str, resource: str = "configmaps") -> Counter[str]:
+        """{name: times} of successful deletes; a collection's has the name `*`."""
+        gone = (event for event in self.writes(namespace, resource) if event["verb"].startswith("delete"))
+        return Counter(event["objectRef"].get("name", "*") for event in gone)
 
 
 def audit_arguments(log: AuditLog) -> tuple[str, ...]:

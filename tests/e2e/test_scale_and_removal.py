@@ -80,8 +80,14 @@ def test_deleting_our_crds_deletes_nothing_and_a_new_installation_goes_on(
 
         wait_until(followed)
     assert {name: uids(light, name, placed) for name in audit} == before
-    assert not any(log.deletes() for log in audit.values())
-    wait_until(lambda: "Everything is in sync." in light.syncline("status").stdout)
+    assert not any(log.deletes(placed) for log in audit.values())
+
+    def in_sync() -> bool:
+        said = light.syncline("status", "-n", placed).stdout
+        assert "Everything is in sync." in said, said
+        return True
+
+    wait_until(in_sync)
 
 
 def create_idle_placements(fleet: Fleet, namespace: str, count: int) -> None:
