@@ -275,7 +275,9 @@ class Engine:
             return  # its SyncTarget event has not arrived yet; the controller's next probe attaches it
         self._watches.stop_target(runtime)
         runtime.swept = False
-        runtime.link = Link(client, discovery, NamespaceBook(client, self.world.hub_id, self._keeper.render))
+        runtime.link = Link(
+            client, discovery, NamespaceBook(client, self.world.hub_id, self._keeper.render, self.world.clock)
+        )
         self.target_reachable(name, True, self.world.wall(), "")
         self._watches.changed()
         self._spawn(self._sweep(runtime, runtime.link))

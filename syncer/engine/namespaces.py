@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 
@@ -30,14 +32,21 @@ RenderNamespace = Callable[[str], Rendered | None]  # by name; None while the up
 class NamespaceBook:
     """Which namespaces of one target may be used, and the writes that make them so."""
 
-    def __init__(self, client: ClusterClient, hub_id: str, render: RenderNamespace) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        hub_id: str,
+        render: RenderNamespace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._hub_id = hub_id
         self._render = render
         self._ready: dict[
             str, str
         ] = {}  # {name: uid of a namespace of ours, "" for one that is not ours but may be used}
-        self._problems: dict[str, Held] = {}
+        self._clock = clock
+        self._problems: dict[str, tuple[Held, float]] = {}  # and when it was found out
         self._flights: dict[str, asyncio.Future[None]] = {}
         self.writes = 0
 
@@ -46,8 +55,12 @@ class NamespaceBook:
         return name in self._ready
 
     def problem(self, name: str) -> Held | None:
-        """Why it may not be used, if that was found out."""
-        return self._problems.get(name)
+        """Why it may not be used, if that was found out; what passes by itself is asked again in its time."""
+        held, since = self._problems.get(name, (None, 0.0))
+        if held is not None and held.retry_seconds is not None and self._clock() >= since + held.retry_seconds:
+            del self._problems[name]
+            return None
+        return held
 
     def saw(self, found: KubeObject, deleted: bool) -> None:
         """An informer event about a namespace that carries our label."""
@@ -77,13 +90,12 @@ class NamespaceBook:
 
     async def _ensure(self, name: str) -> None:
         if is_protected(name):
-            self._problems[name] = Held(Reason.PROTECTED_NAMESPACE, f"namespace {name} is protected", failed=True)
+            self._trouble(name, Held(Reason.PROTECTED_NAMESPACE, f"namespace {name} is protected", failed=True))
             return
         rendered = self._render(name)
         if rendered is None:
-            self._problems[name] = Held(
-                Reason.RETRYING, f"upstream namespace {name} is not known yet", retry_seconds=1.0
-            )
+            message = f"upstream namespace {name} is not known yet"
+            self._trouble(name, Held(Reason.RETRYING, message, retry_seconds=1.0))
             return
         body = dict(rendered.manifest)
         body["metadata"] = {**body["metadata"], "resourceVersion": "1"}
@@ -101,20 +113,22 @@ class NamespaceBook:
         try:
             found = await self._client.get(NAMESPACES, "", name)
         except NotFound:
-            self._problems[name] = Held(
-                Reason.RETRYING, f"namespace {name} is changing", retry_seconds=TERMINATING_RETRY_SECONDS
-            )
+            message = f"namespace {name} is changing"
+            self._trouble(name, Held(Reason.RETRYING, message, retry_seconds=TERMINATING_RETRY_SECONDS))
             return
         owner = found.labels.get(MANAGED_BY_LABEL)
         if found.terminating:
             message = f"namespace {name} is being deleted on the target; it is created again afterwards"
-            self._problems[name] = Held(Reason.DELETING, message, retry_seconds=TERMINATING_RETRY_SECONDS)
+            self._trouble(name, Held(Reason.DELETING, message, retry_seconds=TERMINATING_RETRY_SECONDS))
         elif owner is not None and owner != self._hub_id:
             message = f"namespace {name} belongs to another hub ({owner})"
-            self._problems[name] = Held(Reason.NAMESPACE_NOT_OURS, message, failed=True)
+            self._trouble(name, Held(Reason.NAMESPACE_NOT_OURS, message, failed=True))
         else:
             self._ready[name] = found.uid if is_ours(found, self._hub_id) else ""
             self._problems.pop(name, None)
+
+    def _trouble(self, name: str, held: Held) -> None:
+        self._problems[name] = (held, self._clock())
 
     async def refresh(self, found: KubeObject) -> None:
         """Bring the labels of a namespace that we made to what the upstream one says now."""
@@ -133,17 +147,20 @@ class NamespaceBook:
         """Delete a namespace of ours in which only our leftovers or the platform's own objects are left.
 
         Returns:
-            "" when it was deleted, else what keeps it: the first foreign object, or a kind that may not be listed.
+            "" when it was deleted, else what keeps it: the first foreign object, or what may not or cannot be listed.
         Raises:
             ApiError: something could not be listed; unknown is not empty.
         """
         if not is_ours(found, self._hub_id) or found.terminating:
             return "not ours" if not found.terminating else ""
+        await discovery.refresh()
+        if discovery.stale():
+            return f"API group {discovery.stale()[0]} does not answer, so something of it may be in it"
         for info in discovery.resources():
             if not info.namespaced or "list" not in info.verbs:
                 continue
             try:
-                blocker = await self._first_other(info, found.name)
+                blocker = await self._first_other(info, found.name, discovery)
             except Forbidden:
                 blocker = f"{info.group_resource} may not be listed, so they may be in it"
             if blocker:
@@ -155,7 +172,7 @@ class NamespaceBook:
             self.forget(found.name)
         return ""
 
-    async def _first_other(self, info: ResourceInfo, namespace: str) -> str:
+    async def _first_other(self, info: ResourceInfo, namespace: str, discovery: Discovery) -> str:
         """The first object in the namespace that neither follows from others nor is always there."""
         if info.resource in _FOLLOWERS:
             return ""
@@ -165,9 +182,17 @@ class NamespaceBook:
             page = orjson.loads(answer.body)
             for item in page.get("items") or ():
                 metadata = item["metadata"]
-                if (info.resource, metadata["name"]) not in _ALWAYS_THERE and not metadata.get("ownerReferences"):
+                if (info.resource, metadata["name"]) not in _ALWAYS_THERE and not _follows(metadata, discovery):
                     return f"{info.group_resource}/{metadata['name']}"
             follow = page["metadata"].get("continue")
             if not follow:
                 return ""
             params = {"limit": "500", "continue": follow}
+
+
+def _follows(metadata: Mapping[str, Any], discovery: Discovery) -> bool:
+    """Whether the object goes with another one of its namespace, which is looked at itself; a cluster-scoped owner
+    lives on, and its objects are somebody's."""
+    owners = metadata.get("ownerReferences") or ()
+    infos = [discovery.find(owner["apiVersion"], owner["kind"]) for owner in owners]
+    return any(info is not None and info.namespaced for info in infos)

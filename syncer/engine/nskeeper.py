@@ -87,7 +87,8 @@ class NamespaceKeeper:
 
     async def _remove(self, target: TargetRuntime, found: KubeObject) -> float:
         """Try to remove a namespace whose upstream one is not in the cache; seconds until the next look."""
-        if any(source.key.namespace == found.name for source, _ in self._world.pairs_on(target.name)):
+        ours = any(source.key.namespace == found.name for source, _ in self._world.pairs_on(target.name))
+        if ours or not target.read:
             return BUSY_SECONDS
         try:
             await self._upstream.get(NAMESPACES, "", found.name)

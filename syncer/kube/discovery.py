@@ -152,6 +152,10 @@ class Discovery:
                     found.setdefault(info.group_resource, info)
         return list(found.values())
 
+    def stale(self) -> list[str]:
+        """Groups that may have more resources than is known, because whoever serves them does not answer."""
+        return sorted({group for part in self._parts.values() for group in part.stale})
+
     def _infos(self, group: str) -> Iterable[ResourceInfo]:
         part = self._parts.get("/apis" if group else "/api")
         return part.groups.get(group, ()) if part else ()
