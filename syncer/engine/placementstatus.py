@@ -217,8 +217,9 @@ def _conditions(
     if record.unread:
         first = first or Reason.UNREACHABLE
         errors.insert(0, ("upstream", {"object": "", "reason": Reason.UNREACHABLE, "message": record.unread}))
+    blind = bool(record.unserved or record.unread)  # what is counted is not all that is meant
     behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
-    if behind or not folds or record.unserved or record.unread:
+    if behind or not folds or blind:
         reason, message = _first(errors) or (
             "Progressing",
             f"not everything is applied on {', '.join(behind)}" if behind else "no targets",
@@ -228,7 +229,7 @@ def _conditions(
     else:
         found.append(("Synced", "True", "Synced", "everything is applied"))
     unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
-    if unready or not folds:
+    if unready or not folds or blind:
         reason, message = _first(errors) or (
             "Progressing",
             f"not everything is ready on {', '.join(unready)}" if unready else "no targets",

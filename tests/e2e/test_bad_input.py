@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.manifests import CONFIG_MAPS, DEPLOYMENTS, config_map, deployment, placement
 from tests.support.fleet import wait_until
-from tests.support.operator import Installation
+from tests.support.operator import Installation, condition
 
 
 def told(installation: Installation, room: str, *words: str, seconds: float = 15) -> str:
@@ -37,6 +37,8 @@ def test_a_typo_in_a_kind_is_warned_of_and_reported_with_a_suggestion(installati
     told(installation, room, "APIMissing", "did you mean", "install the CRD")
     listed = installation.must("get", "placements", "-n", room)
     assert "APIMissing" in listed
+    stored = installation.api["upstream"].get("placement", room, "typo")
+    assert [condition(stored, kind)["status"] for kind in ("Synced", "Ready")] == ["False", "False"]
 
 
 def test_a_misspelt_field_is_refused_with_its_path(installation: Installation, room: str) -> None:
@@ -226,6 +228,12 @@ def test_who_may_not_use_a_target_may_not_place_there(installation: Installation
         kubectl("upstream", "delete", "clusterrole,clusterrolebinding", role)
 
 
+def explained_near(installation: Installation, room: str) -> str:
+    """What `explain` says of ConfigMap `alone` once it knows the placement `near`."""
+    said = installation.must("explain", "cm/alone", "-n", room)
+    return said if "near (the nearest)" in said else ""
+
+
 def test_questions_about_what_does_not_exist_are_answered_with_a_way_on(installation: Installation, room: str) -> None:
     """B38: a wrong kind, a wrong name, an object that nothing places, a target that is not frozen."""
     installation.kubectl.apply("upstream", config_map(room, "alone", k="1"))
@@ -235,8 +243,12 @@ def test_questions_about_what_does_not_exist_are_answered_with_a_way_on(installa
     name = installation.syncline("explain", "cm/nobody", "-n", room)
     assert name.returncode == 1
     assert "Check the name" in name.stderr
-    alone = installation.syncline("explain", "cm/alone", "-n", room)
-    assert "spec.resources" in alone.stdout + alone.stderr or "none in this namespace" in alone.stdout
+    assert "none in this namespace" in installation.must("explain", "cm/alone", "-n", room)
+    chosen = {"apiVersion": "v1", "kind": "ConfigMap", "labelSelector": {"matchLabels": {"app": "shop"}}}
+    installation.kubectl.apply("upstream", placement(room, "near", ["east"], chosen))
+    nearest = wait_until(lambda: explained_near(installation, room))
+    assert "label app is missing, wanted shop" in nearest
+    assert "What to do" in nearest
     assert "not frozen" in installation.must("ack", "east")
     for done in (kind, name):
         assert len(done.stderr.strip().splitlines()) == 2
