@@ -50,6 +50,7 @@ SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, 
 GUARD_SECONDS = 5.0
 RESELECT_SECONDS = 10.0  # evictAfter and readiness have no event of their own
 START_RETRY_SECONDS = 1.0
+REINSTALLED = "reinstalled-"  # begins the token that gives up objects from before our CRDs were installed anew
 AUDITS_PER_SCHEMA_LOOK = 12  # a field that a target does not know is offered to it once an hour (B25)
 
 log = structlog.get_logger()
@@ -210,6 +211,7 @@ class Engine:
             runtime = self.world.targets[item.name] = TargetRuntime(model, self.world.wall())
             self.world.queue.limit(item.name, model.spec.limits.max_concurrent)
             self._metrics.add_target(item.name)
+            self._restore_freeze(model)
             cause = Cause(f"SyncTarget {item.name} was added")
         else:
             if _same_target(runtime.model, model):
@@ -240,6 +242,12 @@ class Engine:
             self._object_changed(source)
             self.world.forget_if_done(source)
 
+    def _restore_freeze(self, model: SyncTarget) -> None:
+        """A target that froze before this engine started stays frozen: a restart is no consent."""
+        frozen = model.status.frozen
+        if frozen is not None and not frozen.token.startswith(REINSTALLED):
+            self.world.budget.freeze(model.metadata.name, self.world.clock(), frozen.token)
+
     def _acknowledge(self, runtime: TargetRuntime, item: KubeObject) -> None:
         """A person gave up what waits behind a freeze, or behind a re-installation of our CRDs."""
         token = item.annotations.get(ACKNOWLEDGE_ANNOTATION, "")
@@ -261,7 +269,7 @@ class Engine:
             return ""
         runtime = self.world.targets.get(target)
         held = any(pair.outcome.reason == Reason.FROZEN for _, pair in self.world.pairs_on(target))
-        return f"reinstalled-{runtime.uid[:8]}-{self._guard.installation}" if runtime is not None and held else ""
+        return f"{REINSTALLED}{runtime.uid[:8]}-{self._guard.installation}" if runtime is not None and held else ""
 
     def _interest_changed(self) -> None:
         self._watches.changed()
@@ -436,6 +444,10 @@ class Engine:
             for target in self.world.targets.values():
                 if target.link is not None:
                     target.link.book.forget_problems()
+                freeze = self.world.budget.frozen(target.name)
+                if freeze is not None and not freeze.waiting:  # what it held back is not wanted any more
+                    self.world.budget.acknowledge(target.name, freeze.token, self.world.clock())
+                    self.frozen_changed(target.name)
             for source in list(self.world.sources.values()):
                 for target_name, pair in source.pairs.items():
                     if pair.memory.dropped and audit % AUDITS_PER_SCHEMA_LOOK == 0:

@@ -266,6 +266,23 @@ async def test_a_change_that_unplaces_everything_stops_at_ten_until_it_is_acknow
     assert engine.engine.frozen(engine.targets["east"]) is None
 
 
+async def test_a_freeze_survives_a_restart(engine: Running, namespace: str) -> None:
+    """F55: the SyncTarget's status says that the target waits for a person; starting anew is no consent."""
+    rule = [{**CONFIG_MAPS[0], "labelSelector": {"matchLabels": {"sync": "yes"}}}]
+    await place(engine, namespace, MANY, rule)
+    await engine.stop()
+    status = '{"status": {"frozen": {"token": "c0ffee"}}}'
+    name = engine.targets["east"]
+    await engine.kubectl("upstream", "patch", "synctarget", name, "--subresource=status", "--type=merge", "-p", status)
+    await engine.kubectl("upstream", "label", "configmap", *MANY[:25], "-n", namespace, "sync=no", "--overwrite")
+    await engine.start()
+    assert await frozen(engine) == "c0ffee"
+    await asyncio.sleep(1.0)
+    assert await names(engine, namespace) == set(MANY)
+    await acknowledge(engine, "c0ffee")
+    await left(engine, namespace, lambda found: found == set(MANY[25:]), "acknowledged")
+
+
 async def test_what_is_placed_again_while_frozen_is_not_deleted_by_the_token(engine: Running, namespace: str) -> None:
     """F55, P3."""
     rule = [{**CONFIG_MAPS[0], "labelSelector": {"matchLabels": {"sync": "yes"}}}]
