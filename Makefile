@@ -6,6 +6,7 @@ PROVIDER ?= local
 UPSTREAM ?=
 LIGHT    ?=
 ARGS     ?=
+WORKERS  ?= 3
 PYTHON   ?= python3
 
 VENV  := .venv
@@ -21,14 +22,14 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, unit, cover, bench); PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, unit, cover, bench) WORKERS=3; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
 
 test: $(READY) ## everything needed, then all tests, real control planes included
 	@$(GROUND) assets > /dev/null
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 up: $(READY) ## start a fleet: one upstream and the TARGETS
 	@$(GROUND) up --dir $(DIR) --provider $(PROVIDER) --targets $(TARGETS) \
