@@ -25,6 +25,7 @@ OBJECT: Final = "web"
 PER_SECOND: Final = 50.0  # over all targets
 SECONDS: Final = 30
 WINDOW_SECONDS: Final = 0.1
+COUNTERS: Final = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 REPLICAS: Final = 100_000  # so that no counter is ever complete
 
 
@@ -46,7 +47,8 @@ async def run(ground: Ground, scale: Scale) -> list[Line]:
         cpu = (ground.operator.cpu_seconds() - before) / (time.monotonic() - began) * 100
         memory = ground.operator.rss_mib()
     finally:
-        await ground.clear(NAMESPACE, [DEPLOYMENTS])
+        # The namespaces go with the fleet: light targets have no controller that would empty them.
+        await ground.remove_sources(NAMESPACE, [DEPLOYMENTS])
     delays = counted(sent, totals)
     how = f"{changes} changes, {PER_SECOND:g}/s over all targets; coalescing waits up to 100 ms"
     what = f"one Deployment on {targets} light targets"
@@ -66,6 +68,7 @@ async def _change(ground: Ground, path: str, changes: int) -> tuple[list[float],
     sent: list[float] = []
     totals: list[tuple[float, int]] = []
     counters = dict.fromkeys(ground.targets, 0)
+    turns = {name: asyncio.Lock() for name in ground.targets}
     generations = {api.name: (await api.must("GET", path))["metadata"]["generation"] for api in ground.downstream()}
 
     def seen(at: float, _: str, item: dict[str, Any]) -> None:
@@ -75,12 +78,12 @@ async def _change(ground: Ground, path: str, changes: int) -> tuple[list[float],
 
     async def change(number: int) -> None:
         api = ground.downstream()[number % len(ground.targets)]
-        counters[api.name] += 1
-        count = counters[api.name]
-        status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
-        status["observedGeneration"] = generations[api.name]
-        await api.must("PATCH", f"{path}/status", {"status": status}, MERGE)
-        sent.append(time.monotonic())
+        async with turns[api.name]:  # one that overtook another would set the counter back
+            counters[api.name] += 1
+            status = dict.fromkeys(COUNTERS, counters[api.name])
+            status["observedGeneration"] = generations[api.name]
+            await api.must("PATCH", f"{path}/status", {"status": status}, MERGE)
+            sent.append(time.monotonic())
 
     async with Watching(ground.upstream, manifests.collection(DEPLOYMENTS, NAMESPACE), seen):
         await at_rate([partial(change, number) for number in range(changes)], PER_SECOND)

@@ -202,10 +202,16 @@ class Ground:
                 await self._until(look, f"{count} {resource} in {namespace} on {api.name}", seconds)
 
     async def clear(self, namespace: str, resources: Sequence[str]) -> None:
-        """Remove everything that a scenario made in a namespace, and the namespace everywhere.
+        """Remove everything that a scenario made in a namespace, and the namespace everywhere."""
+        await self.remove_sources(namespace, resources)
+        await self.upstream.must("DELETE", f"{_SYNCLINE}/namespaces/{namespace}/placements", also=(404,))
+        await self.drop_namespace(namespace, list(self.api.values()))
 
-        Sources go first: that each was seen to be deleted is the evidence on which Syncline deletes downstream. If it
-        ended meanwhile it has not seen that, and rightly hesitates; the namespaces go all the same.
+    async def remove_sources(self, namespace: str, resources: Sequence[str]) -> None:
+        """Delete the objects upstream, and wait until Syncline has deleted them downstream.
+
+        That each source was seen to be deleted is the evidence on which it does so. If it ended meanwhile it has not
+        seen that, and rightly hesitates; then this gives up.
         """
         self.say(f"cleaning up {namespace}")
         for resource in resources:
@@ -217,8 +223,6 @@ class Ground:
                     await self._until(look, f"no {resource} of {namespace} on {api.name}", GONE_SECONDS)
         except OperatorEnded as error:
             self.say(str(error))
-        await self.upstream.must("DELETE", f"{_SYNCLINE}/namespaces/{namespace}/placements", also=(404,))
-        await self.drop_namespace(namespace, list(self.api.values()))
 
     async def revive(self) -> None:
         """Start the operator again if it ended by itself."""
