@@ -106,10 +106,9 @@ class Bench:
         watch = asyncio.create_task(load.run())
         try:
             await ground.revive()
+            ground.crashed = False
             async with asyncio.timeout(SCENARIO_SECONDS):
                 lines = await scenario.run(ground, self.scale)
-            if ground.crashed or not ground.operator.alive:
-                raise OperatorEnded("the operator ended by itself meanwhile; its log tells why")
         except Exception as error:
             self._fail(scenario.name, error)
             return
@@ -119,6 +118,8 @@ class Bench:
         for line in lines:
             self.lines.append(dataclasses.replace(line, load=(load.began, load.peak)))
             self.say(f"{line.what}: {line.ours:.4g} {line.unit}")
+        if ground.crashed or not ground.operator.alive:
+            self._fail(scenario.name, OperatorEnded("the operator ended by itself meanwhile; its log tells why"))
 
     def _fail(self, what: str, error: BaseException) -> None:
         while isinstance(error, ExceptionGroup):

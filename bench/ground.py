@@ -206,6 +206,7 @@ class Ground:
         await self.remove_sources(namespace, resources)
         await self.upstream.must("DELETE", f"{_SYNCLINE}/namespaces/{namespace}/placements", also=(404,))
         await self.drop_namespace(namespace, list(self.api.values()))
+        await self.revive()
 
     async def remove_sources(self, namespace: str, resources: Sequence[str]) -> None:
         """Delete the objects upstream, and wait until Syncline has deleted them downstream.
@@ -225,10 +226,10 @@ class Ground:
             self.say(str(error))
 
     async def revive(self) -> None:
-        """Start the operator again if it ended by itself."""
+        """Start the operator again if it ended by itself, and remember that it did."""
         if not self.operator.alive:
+            self.crashed = True
             await self.start_operator()
-        self.crashed = False
 
     async def start_operator(self) -> None:
         """Start it, and wait until Placements are admitted: it is ready before its webhooks are registered."""

@@ -71,8 +71,7 @@ async def _shops(ground: Ground, copies: int) -> Line:
         await ground.quiet(10)
         ours = written_by_syncline(before, await ground.writes())
     finally:
-        for namespace in namespaces:
-            await ground.clear(namespace, SHOP)
+        await in_parallel([partial(ground.clear, namespace, SHOP) for namespace in namespaces], 8)
     pairs = copies * len(SHOP) * len(ground.targets)
     return _line("writes per object and target, demo mix", ours, pairs, Goal(2.2))
 
