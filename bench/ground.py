@@ -335,7 +335,7 @@ class Ground:
         run = partial(_run, self.fleet.upstream.kubeconfig, arguments)
         done = await asyncio.to_thread(run)
         if done.returncode:
-            raise RequestFailed(f"syncline {' '.join(arguments)}: {done.stdout}{done.stderr}")
+            raise RequestFailed(f"syncline {' '.join(arguments)}: {(done.stderr or done.stdout)[-500:]}")
         return done.stdout
 
 
