@@ -314,6 +314,9 @@ class Engine:
         if not runtime.set_reachable(reachable and runtime.link is not None, since, message):
             return
         self._metrics.target_ready.labels(name).set(runtime.ready)
+        if runtime.ready and runtime.link is not None:
+            for watch in runtime.link.watches.values():
+                watch.informer.hurry()
         for source in list(self.world.sources.values()):
             if name not in source.pairs and name not in source.plan.assignments:
                 continue
@@ -403,6 +406,9 @@ class Engine:
         if self._guard.problem != self.world.frozen:
             log.warning("our API changed state", problem=self._guard.problem or "in place again")
             self.world.frozen = self._guard.problem
+            if not self.world.frozen:
+                for informer in self.sight.standing.values():
+                    informer.hurry()
             for name in self.world.targets:
                 self.frozen_changed(name)
             for source in list(self.world.sources.values()):

@@ -140,6 +140,7 @@ class Informer:
         self._expiry: _Expiry = "silence"
         self._silence = inactivity_seconds
         self._synced = asyncio.Event()
+        self._hurry = asyncio.Event()
         self.fresh = False
         self.last_contact = clock()
         self.error: str | None = None
@@ -167,6 +168,10 @@ class Informer:
         self._audit_at = self._clock()
         if self._expiry != "no end":
             self._leave_in(0.0, "audit")
+
+    def hurry(self) -> None:
+        """The server is back: try again now instead of after the pause that failures made long."""
+        self._hurry.set()
 
     def start(self, name: str) -> asyncio.Task[None]:
         """Run in a task of that name; cancel it to stop."""
@@ -196,9 +201,19 @@ class Informer:
                 failures += 1
                 if problem is not None:
                     self._failed(problem)
-                await self._sleep(delay)
+                await self._pause(delay)
         finally:
             self.fresh = False
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, unless somebody knows that the server is back."""
+        self._hurry.clear()
+        naps = [asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._hurry.wait())]
+        try:
+            await asyncio.wait(naps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for nap in naps:
+                nap.cancel()
 
     def _delay(self, failures: int, problem: SyncError | None) -> float:
         """Seconds until the next try, full jitter; what the server asked for is a floor."""

@@ -450,3 +450,21 @@ async def test_synced_comes_after_the_last_object_was_told(api: FakeApi, start: 
         await asyncio.sleep(0)
     assert len(watched.events) >= 600
     assert any(0 < count < 600 for count in early)  # others had a turn in the middle of the telling
+
+
+async def test_a_pause_ends_when_somebody_knows_that_the_server_is_back(api: FakeApi, start: Start) -> None:
+    """F60, L09: what failed for long is not tried again for half a minute; whoever knows better may say so."""
+    api.answer_next("stream", *(failure(500) for _ in range(3)))
+    napping = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        napping.set()
+        await asyncio.sleep(3600)
+
+    watched = start(sleep=sleep)
+    for _ in range(3):
+        await asyncio.wait_for(napping.wait(), 5)
+        napping.clear()
+        assert not watched.informer.synced
+        watched.informer.hurry()
+    await watched.synced()
