@@ -251,11 +251,15 @@ class Catalog:
         if record is None:
             record = self._world.placements[item.uid] = PlacementRecord(item)
             self._restore(record)
+        announced = record.manifest.annotations.get(ACKNOWLEDGE_ANNOTATION) != item.annotations.get(
+            ACKNOWLEDGE_ANNOTATION
+        )
         record.manifest = item
         if item.terminating:
             return  # its DELETED event follows; a foreign finalizer keeps it working until then
         self._compile(record)
-        self._announce(record)
+        if announced:  # once: an annotation that stays must not cover every later change
+            self._announce(record)
         self._select(record)
         self._interest_changed()
         self.replan_placement(record, Cause(f"{record.path} was changed (generation {item.generation})", touch=True))

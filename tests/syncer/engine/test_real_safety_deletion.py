@@ -310,6 +310,15 @@ async def test_an_announced_change_of_a_placement_is_not_stopped(engine: Running
     await left(engine, namespace, lambda found: found == {MANY[0]}, "un-placed")
     assert engine.engine.frozen(engine.targets["east"]) is None
 
+    wider = {**narrower, "spec": {**narrower["spec"], "resources": CONFIG_MAPS}}
+    await engine.apply(wider)
+    await left(engine, namespace, lambda found: found == set(MANY), "placed again")
+    await quiet(engine, 0.3)
+    await engine.apply(narrower)  # the annotation is still there, and it was for the change before
+    await frozen(engine)
+    await asyncio.sleep(0.5)
+    assert len(await names(engine, namespace)) > 1
+
 
 @pytest.mark.parametrize("what", ["sources", "placement"])
 async def test_deletions_that_were_seen_are_not_limited(engine: Running, namespace: str, what: str) -> None:
@@ -337,3 +346,16 @@ async def test_a_placement_that_cannot_be_read_keeps_what_it_placed(engine: Runn
     assert await names(engine, namespace) == {"a"}
     await engine.kubectl("upstream", "delete", "placement", "all", "-n", namespace)
     await left(engine, namespace, lambda found: not found, "deleted with it")
+
+
+async def test_a_target_that_is_removed_is_not_waited_for(both: Running, namespace: str) -> None:
+    """P11: a source that waits for an unreachable target is let go when that target is given up."""
+    await place(both, namespace, ["a"], deletion={"wait": True})
+    both.engine.detach_target(both.targets["west"], "the cable was cut")
+    await both.kubectl("upstream", "delete", "configmap", "a", "-n", namespace, "--wait=false")
+    await both.until("east", "configmap", "a", namespace, lambda o: o is None, "deleted where it can be")
+    await quiet(both, 0.3)
+    assert await finalizers(both, namespace) == ["syncline.io/synced"]
+    await both.kubectl("upstream", "delete", "synctarget", both.targets["west"])
+    await both.until("upstream", "configmap", "a", namespace, lambda o: o is None, "let go")
+    assert await both.get("west", "configmap", "a", namespace) is not None
