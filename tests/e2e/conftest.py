@@ -1,7 +1,8 @@
 """Installations to test on: real fleets with a real operator process.
 
-`installation`  upstream, east and west with everything that runs Pods; its operator has default settings and lives for
-                all tests of this package, so leave its processes alone and put back what you change.
+`installation`  upstream, east and west with everything that runs Pods; its operator has default settings and no right
+                upstream but those of deploy/rbac, and lives for all tests of this package, so leave its processes alone
+                and put back what you change.
 `light`         upstream, a and b as API servers only, every write on the targets audited; each test gets a running
                 operator and Ready targets, and may stop and kill what it likes.
 `room`          a fresh namespace on `installation`; `light_room` on `light`.
@@ -22,7 +23,7 @@ import pytest
 from deploy.local.fleet import Fleet
 from tests.e2e.audit import AuditLog, audit_arguments
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
-from tests.support.operator import Installation
+from tests.support.operator import ROOT, Installation
 
 INSTALLATION_VARIABLE = "SYNCLINE_TEST_INSTALLATION"
 REGIONS = {"east": "eu", "west": "us"}
@@ -57,8 +58,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     """A whole installation; `SYNCLINE_TEST_INSTALLATION=FOLDER` uses a demo that runs, and starts its operator anew."""
     running = os.environ.get(INSTALLATION_VARIABLE)
     fleet = Fleet.load(Path(running)) if running else start_fleet(tmp_path_factory.mktemp("installation"))
-    installed = Installation(fleet)
+    installed = Installation(fleet, identity="syncline-operator")
     installed.install_crds()
+    installed.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac"))
     installed.operator.end()
     installed.operator.start()
     for name, region in REGIONS.items():
@@ -67,6 +69,13 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     installed.close()
     if not running:
         stop_fleet(fleet)
+    assert_no_exception(installed)
+
+
+def assert_no_exception(installed: Installation) -> None:
+    """No process of this installation met an error that it had not been taught."""
+    strange = [line for line in installed.operator.log().splitlines() if '"exception"' in line or "Traceback" in line]
+    assert not strange
 
 
 def _room(installation: Installation, name: str) -> Iterator[str]:
@@ -101,6 +110,7 @@ def light_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Inst
     yield installed, logs
     installed.close()
     stop_fleet(fleet)
+    assert_no_exception(installed)
 
 
 @pytest.fixture

@@ -127,11 +127,13 @@ class Installation:
         api: quick clients by cluster.
     """
 
-    def __init__(self, fleet: Fleet, *options: str) -> None:
+    def __init__(self, fleet: Fleet, *options: str, identity: str = "") -> None:
+        """Args: identity: user that the operator is upstream; the admin by default."""
         self.fleet = fleet
         self.kubectl = Kubectl(fleet)
         self.api = {name: Api(cluster) for name, cluster in fleet.clusters.items()}
-        self.operator = Operator(fleet, "operator", *options)
+        kubeconfig = fleet.upstream.user(identity) if identity else None
+        self.operator = Operator(fleet, "operator", *options, kubeconfig=kubeconfig)
 
     def syncline(
         self, *arguments: str, kubeconfig: Path | None = None, timeout_seconds: float = 90
