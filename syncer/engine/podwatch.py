@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -15,10 +15,12 @@ from syncer.engine.state import Source
 from syncer.engine.targets import TargetRuntime
 from syncer.engine.world import World
 from syncer.errors import SyncError
+from syncer.kube.errors import MalformedAnswer
 from syncer.kube.objects import ResourceInfo
 
 PATIENCE_SECONDS = 5.0
 EVERY_SECONDS = 10.0  # per workload and target
+LOOK_SECONDS = 5.0  # for one list of Pods
 MAX_PODS = 20
 PODS = ResourceInfo("", "v1", "pods", "Pod", True, frozenset(), True, False)
 
@@ -36,6 +38,7 @@ class PodWatch:
         self._world = world
         self._noted = noted
         self._due: dict[SyncKey, float] = {}  # monotonic seconds of the next look
+        self._rounds: dict[str, asyncio.Task[None]] = {}  # by target: what looks there now
 
     def progressing(self, key: SyncKey, is_progressing: bool) -> None:
         """A workload's report says that it is, or is no longer, on its way."""
@@ -45,16 +48,44 @@ class PodWatch:
             self._due[key] = self._world.clock() + PATIENCE_SECONDS
 
     async def run(self) -> None:
-        """Look once a second at what is due, until cancelled."""
-        while True:
-            await asyncio.sleep(1.0)
-            now = self._world.clock()
-            for key in [key for key, at in self._due.items() if at <= now]:
-                self._due[key] = now + EVERY_SECONDS
-                try:
-                    await self.look(key)
-                except SyncError as error:
-                    log.debug("pods not listed", key=str(key), error=str(error))
+        """Look once a second at what is due, until cancelled; nothing that a target says ends it."""
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+                self.begin()
+        finally:
+            for task in list(self._rounds.values()):
+                task.cancel()
+
+    def begin(self) -> None:
+        """Start a round on every ready target where a look is due; a target still at its last round is left alone."""
+        now = self._world.clock()
+        due: dict[str, list[SyncKey]] = {}
+        for key, at in self._due.items():
+            target = self._world.targets.get(key.target)
+            if at <= now and key.target not in self._rounds and (target is None or target.ready):
+                due.setdefault(key.target, []).append(key)
+        for name, keys in due.items():
+            self._rounds[name] = asyncio.create_task(self._round(name, keys), name=f"pods of {name}")
+
+    async def _round(self, target: str, keys: list[SyncKey]) -> None:
+        """Look at workloads of one target, one after the other."""
+        try:
+            for key in keys:
+                if key in self._due:
+                    self._due[key] = self._world.clock() + EVERY_SECONDS
+                    await self._try_look(key)
+        finally:
+            del self._rounds[target]
+
+    async def _try_look(self, key: SyncKey) -> None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self.look(key)
+        except (SyncError, TimeoutError) as error:
+            log.debug("pods not listed", key=str(key), error=str(error) or "no answer in time")
+        except Exception:
+            log.exception("looking at pods failed", key=str(key))
 
     async def look(self, key: SyncKey) -> None:
         """List the workload's Pods on the target and note the worst reason why one waits."""
@@ -85,23 +116,40 @@ async def pods_of(source: Source, target: TargetRuntime, limit: int) -> list[dic
         return []
     params = {"labelSelector": selector, "limit": str(limit)}
     answer = await target.link.client.request("GET", PODS.path(item.namespace), params=params)
-    return list(orjson.loads(answer.body).get("items") or ())
+    try:
+        items = orjson.loads(answer.body)["items"] or []
+        return [pod for pod in items if isinstance(pod, dict)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise MalformedAnswer(answer.status, "MalformedAnswer", f"{target.name}: not a list of Pods") from error
 
 
-def selector_text(selector: Mapping[str, Any] | None) -> str:
-    """A LabelSelector in the text form of list requests; "" where there is none."""
-    if not selector:
+def selector_text(selector: Any) -> str:
+    """A LabelSelector in the text form of list requests; "" where there is none, or something else in its place."""
+    if not isinstance(selector, dict):
         return ""
-    terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for term in selector.get("matchExpressions") or ():
-        values = ",".join(term.get("values") or ())
-        match term.get("operator"):
-            case "In":
-                terms.append(f"{term['key']} in ({values})")
-            case "NotIn":
-                terms.append(f"{term['key']} notin ({values})")
-            case "Exists":
-                terms.append(term["key"])
-            case "DoesNotExist":
-                terms.append(f"!{term['key']}")
-    return ",".join(terms)
+    labels, expressions = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
+    if not isinstance(labels, dict) or not isinstance(expressions, list):
+        return ""
+    terms = [f"{key}={value}" if isinstance(value, str) else "" for key, value in labels.items()]
+    terms += [_expression_text(expression) for expression in expressions]
+    return ",".join(terms) if all(terms) else ""  # a part of a selector would choose other Pods
+
+
+def _expression_text(expression: Any) -> str:
+    """One of `matchExpressions`; "" where it is none."""
+    if not isinstance(expression, dict):
+        return ""
+    key, values = expression.get("key"), expression.get("values") or []
+    if not isinstance(key, str) or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        return ""
+    match expression.get("operator"):
+        case "In":
+            return f"{key} in ({','.join(values)})"
+        case "NotIn":
+            return f"{key} notin ({','.join(values)})"
+        case "Exists":
+            return key
+        case "DoesNotExist":
+            return f"!{key}"
+        case _:
+            return ""
