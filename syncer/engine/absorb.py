@@ -107,11 +107,16 @@ def _absorb_invalid(memory: Memory, action: do.Action, error: Invalid, wanted: W
         if (
             may_recreate(wanted.policy.on_immutable, wanted.kind)
             and isinstance(action, do.Apply)
-            and memory.recreate != action.uid
+            and memory.recreate != recreation(action.uid, wanted.hash)
         ):
-            return replace(memory, recreate=action.uid)
+            return replace(memory, recreate=recreation(action.uid, wanted.hash))
         return _fail(memory, wanted, Reason.IMMUTABLE_FIELD, f"{immutable[0].field}: {immutable[0].message}")
     return _fail(memory, wanted, Reason.INVALID, error.message)
+
+
+def recreation(uid: str, content: str) -> str:
+    """Which object must go for which content: a change of either takes the wish back."""
+    return f"{uid}/{content}"
 
 
 def place(text: str | None, manifest: Mapping[str, Any]) -> str | None:

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from status.aggregator import Aggregator
 from status.report import Expected, Mode
 from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
-from syncer.api.names import ACKNOWLEDGE_ANNOTATION, SYNCED_FINALIZER
+from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
 from syncer.engine.guard import Lost
+from syncer.engine.pair import Memory
 from syncer.engine.planner import Fleet, plan, rank
 from syncer.engine.sight import Sight
-from syncer.engine.state import NO_PLAN, Assignment, PlacementRecord, Plan, Source, Unplaced
+from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced, version
 from syncer.engine.world import CATCH_UP, USER_CHANGE, World
 from syncer.errors import TerminalError
 from syncer.kube.informer import InformerEvent
@@ -27,6 +28,8 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compile import compile_placement
 from syncer.placement.targets import choose_targets
 from syncer.transform.pipeline import compile_transforms
+
+SYNC_TARGETS = GroupResource(GROUP, "synctargets")
 
 log = structlog.get_logger()
 
@@ -64,6 +67,7 @@ class Catalog:
         self._sight = sight
         self._interest_changed = interest_changed
         self._check = check
+        self._targets_read = False
 
     # Sources
 
@@ -86,7 +90,8 @@ class Catalog:
         before, source.object = source.object, item
         source.gone = ""
         source.changed_at = self._world.clock()
-        if source.status_live is not None and before is not None:
+        live = source.status_live
+        if live is not None and (live.uid != item.uid or version(live) <= version(item)):
             source.status_live = None
         if before is not None and before.uid == item.uid and _only_status(before, item):
             self._world.object_changed(source)  # our own status write, or somebody else's: the writer looks
@@ -146,13 +151,18 @@ class Catalog:
         """Plan a source anew and enqueue what that moves."""
         matching = self._matching(source.info, source.object) if source.object is not None else []
         targets = {name: runtime.state for name, runtime in self._world.targets.items()}
-        new = plan(source, matching, Fleet(self._world.placements, targets, self._accepts))
+        new = plan(source, matching, Fleet(self._world.placements, targets, self._accepts, self._holds))
         old = source.plan
         if new != old:
             self._set_plan(source, new)
             self._move(source, old, new, cause)
-        for target, assignment in new.assignments.items():
-            self._world.pair(source, target).orphan = self._orphans(assignment)
+        placed_by = {target: refusal.placement for target, refusal in new.refusals.items()}
+        placed_by |= {target: assignment.placement for target, assignment in new.assignments.items()}
+        for target, placement in placed_by.items():
+            pair = self._world.pair(source, target)
+            pair.orphan = self._orphans(placement)
+            if cause.touch:
+                pair.memory = unlearned(pair.memory)
         self._expect(source)
         if new != old or cause.touch:
             terminating = source.object is None or source.object.terminating
@@ -162,13 +172,23 @@ class Catalog:
         if source.object is not None and not new.matched and not source.pairs and not held:
             self._world.sources.pop(source.key, None)
 
-    def _orphans(self, assignment: Assignment) -> bool:
+    def _orphans(self, placement: str) -> bool:
         """Whether the placement, while it lives, says that copies stay when it does not place them any more."""
-        compiled = self._world.placements[assignment.placement].compiled
+        compiled = self._world.placements[placement].compiled
         return compiled is not None and compiled.deletion.policy == "Orphan"
 
     def _accepts(self, target: str, resource: GroupResource) -> bool:
         return self._world.targets[target].policy.accepts(resource)
+
+    def _holds(self, target: str, source: Source) -> bool:
+        """Whether a target has a copy, or may have one because it was not read yet."""
+        pair = source.pairs.get(target)
+        if pair is not None and pair.memory.uid:
+            return True
+        informer = self._world.targets[target].watch(source.key.group_resource)
+        if informer is None or not informer.synced:
+            return True
+        return (source.key.namespace, source.key.name) in informer.cache
 
     def _set_plan(self, source: Source, new: Plan) -> None:
         old, source.plan = source.plan, new
@@ -185,21 +205,24 @@ class Catalog:
         world = self._world
         heirs = frozenset(new.assignments.keys() - old.assignments.keys())
         for target in old.assignments.keys() - new.assignments.keys() - new.refusals.keys():
+            placement = old.assignments[target].placement
             unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, heirs, cause.lost)
             runtime = world.targets.get(target)
-            if runtime is not None and runtime.draining:
+            if runtime is None:
+                source.pairs.pop(target, None)  # the target is gone, and what stands there with it
+                continue
+            if runtime.draining:
                 why = f"SyncTarget {target} is being deleted with deletion: Drain"
                 unplaced = Unplaced(why, world.clock(), counted=False, verify=True, heirs=heirs, lost=runtime.lost)
             pair = world.pair(source, target)
             pair.unplaced = unplaced
-            if old.assignments[target].placement in world.placements:
-                pair.orphan = self._orphans(old.assignments[target])  # the change may be to both policy and targets
+            if placement in world.placements:
+                pair.orphan = self._orphans(placement)  # the change may be to both policy and targets
         for target in new.assignments:
             pair = world.pair(source, target)
             pair.unplaced = None
             # A proof for a delete that did not happen is about the past: the next one is collected anew.
-            failure = None if cause.touch else pair.memory.failure
-            pair.memory = replace(pair.memory, failure=failure, proof="", proof_uid="")
+            pair.memory = replace(pair.memory, proof="", proof_uid="")
             world.budget.withdraw(target, SyncKey(source.key, target))
         if source.key in world.wanting and old.assignments != new.assignments:
             for key in world.wanting.pop(source.key):
@@ -210,10 +233,11 @@ class Catalog:
         item = source.object
         if item is None or not source.info.has_status or not source.plan.matched:
             return
-        if source.aggregator is None or source.aggregated_uid != item.uid:
+        mode = self._mode(source)
+        if source.aggregator is None or (source.aggregated_uid, source.mode) != (item.uid, mode):
             kind = source.info.group_kind
-            source.aggregator = Aggregator((kind.group, kind.kind), item.uid, self._mode(source))
-            source.aggregated_uid = item.uid
+            source.aggregator = Aggregator((kind.group, kind.kind), item.uid, mode)
+            source.aggregated_uid, source.mode = item.uid, mode
             source.asked_again = False
             for pair in source.pairs.values():
                 if pair.report is not None and pair.report.source_uid == item.uid:
@@ -223,12 +247,16 @@ class Catalog:
             for target, assignment in source.plan.assignments.items()
         }
         source.aggregator.expect(expected)
+        for target in expected:
+            runtime = self._world.targets[target]
+            if not runtime.ready and runtime.told:
+                source.aggregator.stale(target, runtime.since)
 
     def _mode(self, source: Source) -> Mode:
-        record = self._world.placements[source.plan.matched[0]]
-        assert record.compiled is not None
-        status = record.compiled.status
-        return Mode(status.mode, status.target or "")
+        """How the statuses become one: the say of the placement that comes first."""
+        compiled = [self._world.placements[uid].compiled for uid in source.plan.matched]
+        first = min((one for one in compiled if one is not None), key=lambda one: one.precedence)
+        return Mode(first.status.mode, first.status.target or "")
 
     # Placements
 
@@ -257,12 +285,29 @@ class Catalog:
         record.manifest = item
         if item.terminating:
             return  # its DELETED event follows; a foreign finalizer keeps it working until then
+        if not self._knows_targets():
+            return  # targets_read comes back to it
         self._compile(record)
         if announced:  # once: an annotation that stays must not cover every later change
             self._announce(record)
         self._select(record)
         self._interest_changed()
         self.replan_placement(record, Cause(f"{record.path} was changed (generation {item.generation})", touch=True))
+
+    def _knows_targets(self) -> bool:
+        """False only at start: without the targets that are there, every choice among them would be wrong."""
+        informer = self._sight.standing.get(SYNC_TARGETS)
+        return self._targets_read or informer is None or informer.synced
+
+    def targets_read(self) -> None:
+        """Every SyncTarget is known: now the placements that came before them can choose."""
+        self._targets_read = True
+        for record in list(self._world.placements.values()):
+            if record.compiled is None and not record.manifest.terminating:
+                self._compile(record)
+                self._select(record)
+                self.replan_placement(record, Cause(f"{record.path} was read", touch=True, priority=CATCH_UP))
+        self._interest_changed()
 
     def _placement_deleted(self, item: KubeObject) -> None:
         record = self._world.placements.pop(item.uid, None)
@@ -305,7 +350,7 @@ class Catalog:
     def _announce(self, record: PlacementRecord) -> None:
         """A person may say how many deletes a change will cost (annotation with a number)."""
         text = record.manifest.annotations.get(ACKNOWLEDGE_ANNOTATION, "")
-        if text.isdigit():
+        if text.isascii() and text.isdigit() and len(text) < 10:
             for target in record.selection.selected if record.selection is not None else ():
                 self._world.budget.announce(target, int(text), self._world.clock())
 
@@ -324,17 +369,20 @@ class Catalog:
         self._world.placement_changed(record.manifest.uid)
         return changed
 
-    def replan_placement(self, record: PlacementRecord, cause: Cause) -> None:
-        """Plan everything that the placement selects now or selected before."""
+    def replan_placement(self, record: PlacementRecord, cause: Cause, namespace: str = "") -> None:
+        """Plan everything that the placement selects now or selected before, of one namespace if that is given."""
         if record.compiled is None:
             return
+        only = namespace or record.compiled.namespace
         for resource, informer in self._sight.informers.items():
             info = self._sight.infos[resource]
             if not any(rule.matches_kind(info.group_kind) for rule in record.compiled.rules):
                 continue
-            for (namespace, name), item in list(informer.cache.items()):
-                labels = self._world.namespaces[namespace].labels if namespace in self._world.namespaces else {}
-                if record.compiled.selects(info.group_kind, namespace, name, item.labels, labels):
+            for (place, name), item in list(informer.cache.items()):
+                if only and place != only:
+                    continue
+                labels = self._world.namespaces[place].labels if place in self._world.namespaces else {}
+                if record.compiled.selects(info.group_kind, place, name, item.labels, labels):
                     key = self._world.key(resource, item)
                     if key not in self._world.sources:
                         source = self._world.sources[key] = Source(key, info)
@@ -342,6 +390,8 @@ class Catalog:
                     record.objects.add(key)
         for key in list(record.objects):
             found = self._world.sources.get(key)
+            if namespace and key.namespace != namespace:
+                continue
             if found is None:
                 record.objects.discard(key)
             else:
@@ -351,8 +401,12 @@ class Catalog:
 
     def targets_changed(self, cause: Cause, only: Iterable[str] = ()) -> None:
         """Labels, taints, readiness or the set of targets changed: select anew, plan what moved."""
+        if not self._knows_targets():
+            return
         for record in list(self._world.placements.values()):
-            if self._select(record) or cause.touch:
+            if record.error is not None:
+                self._compile(record)  # what a target accepts may have been its fault
+            if self._select(record):
                 self.replan_placement(record, cause)
         for target in only:
             for source, _ in list(self._world.pairs_on(target)):
@@ -377,7 +431,14 @@ class Catalog:
             cause = Cause(f"labels of namespace {item.name} were changed")
             for record in list(self._world.placements.values()):
                 if record.compiled is not None and record.compiled.namespaces is not None:
-                    self.replan_placement(record, cause)
+                    self.replan_placement(record, cause, namespace=item.name)
+
+
+def unlearned(memory: Memory) -> Memory:
+    """Memory without what belonged to the earlier content or policy: failures, and pointers that count list items."""
+    if not (memory.failure or memory.ceded or memory.deduped or memory.dropped or memory.recreate):
+        return memory
+    return replace(memory, failure=None, ceded=(), deduped=(), dropped=(), recreate="", handed_over=False, owned=b"")
 
 
 def _only_status(before: KubeObject, after: KubeObject) -> bool:

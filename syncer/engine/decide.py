@@ -10,7 +10,9 @@ import msgspec
 
 from syncer.api.names import Reason
 from syncer.conflict.existing import Found, Refuse, resolve_existing
+from syncer.conflict.immutable import may_recreate
 from syncer.engine import actions as do
+from syncer.engine.absorb import recreation
 from syncer.engine.drift import compare, live_values, shaped
 from syncer.engine.pair import Absent, Failure, Memory, Outcome, Present, State, Unknown
 from syncer.engine.situation import Held, Situation, Unwanted, Wanted
@@ -63,10 +65,9 @@ def _decide_presence(situation: Situation, wanted: Wanted) -> do.Action | do.Set
     if observed.terminating or observed.uid == memory.deleting:
         message = "the object is being deleted on the target; it is created again afterwards"
         return _settle(memory, State.PENDING, Reason.DELETING, message)
-    if memory.recreate == observed.uid:
-        return do.Delete(
-            observed.uid, evidence="recreate: an immutable field changed and onImmutable is Recreate", counted=False
-        )
+    if _to_recreate(situation, wanted, observed):
+        why = "recreate: an immutable field changed and onImmutable is Recreate"
+        return do.Delete(observed.uid, evidence=why, counted=False)
     mark = read_mark(observed) if _kin(observed, situation) else None
     if mark is None:
         return _decide_takeover(situation, wanted, observed)
@@ -103,6 +104,15 @@ def _decide_creation(situation: Situation, wanted: Wanted) -> do.Action | do.Set
     if wanted.namespace and (memory.namespace_missing or not situation.namespace_ready):
         return do.EnsureNamespace()
     return do.Create(shaped(wanted.manifest, msgspec.structs.replace(memory, ceded=())))
+
+
+def _to_recreate(situation: Situation, wanted: Wanted, observed: KubeObject) -> bool:
+    """The server refused this very content for this very object of ours, and the placement still says Recreate."""
+    return (
+        situation.memory.recreate == recreation(observed.uid, wanted.hash)
+        and may_recreate(wanted.policy.on_immutable, wanted.kind)
+        and _kin(observed, situation)
+    )
 
 
 def _kin(observed: KubeObject, situation: Situation) -> bool:

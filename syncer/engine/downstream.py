@@ -7,7 +7,7 @@ from collections.abc import Callable
 from status.collector import collect
 from status.report import Health, Refused, Report, missing
 from syncer.api.keys import SyncKey
-from syncer.engine.catalog import Catalog
+from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.namespaces import NAMESPACES
 from syncer.engine.pair import Memory, Outcome, Present, State
 from syncer.engine.planner import RUNS_ONCE
@@ -93,6 +93,8 @@ class Downstream:
                 continue
             if audit:
                 forget_answers(pair)
+            elif target.state.unschedulable:  # only now it is known what a cordoned target has
+                self._catalog.replan(source, Cause(f"{target.name} was read", priority=CATCH_UP))
             self._world.enqueue(SyncKey(source.key, target.name), CATCH_UP)
 
     def _absent(self, source: Source, pair: Pair, target: TargetRuntime, item: KubeObject) -> None:

@@ -60,7 +60,10 @@ def _below(found: str, wanted: Wanted, memory: Memory) -> bool:
 def shaped(manifest: Mapping[str, Any], memory: Memory, ignored: Sequence[str] = ()) -> Mapping[str, Any]:
     """What is sent of a manifest: less what is ignored, ceded or unknown to the target, variables named once."""
     for found in memory.deduped:
-        entries = {entry["name"]: entry for entry in get_pointer(manifest, found, ())}
+        listed = get_pointer(manifest, found)
+        if not isinstance(listed, list):
+            continue  # the container is gone
+        entries = {entry["name"]: entry for entry in listed}
         manifest = set_pointer(manifest, found, list(entries.values()))
     return without(manifest, (*ignored, *memory.ceded, *memory.dropped))
 

@@ -78,7 +78,7 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     deduped: tuple[str, ...] = ()  # pointers of env lists that name a variable twice; the last one is sent
     ceded: tuple[str, ...] = ()  # pointers left to another manager (DownstreamWins)
     stale: bool = False  # the server contradicted our view: read live before the next decision
-    recreate: str = ""  # uid of an object that must go before ours can be created
+    recreate: str = ""  # `absorb.recreation`: an object that must go before this content can be created
     namespace_missing: bool = False
     deleting: str = ""  # uid of an object that the server agreed to delete; its DELETED event follows
     handed_over: bool = False  # ignored fields were ceded; the next apply leaves them out

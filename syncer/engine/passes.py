@@ -21,7 +21,7 @@ from syncer.engine.intents import situation
 from syncer.engine.pair import ABSENT, Outcome, Present, State
 from syncer.engine.sight import Sight
 from syncer.engine.situation import Situation, Wanted
-from syncer.engine.state import Pair, Source
+from syncer.engine.state import Pair, Source, version
 from syncer.engine.targets import Link, TargetRuntime, served_as
 from syncer.engine.world import CATCH_UP, World
 from syncer.errors import NotLeadingError
@@ -32,6 +32,8 @@ from syncer.metrics import Metrics
 
 MAX_STEPS = 10  # reads and writes of one pass; the longest real one has 7
 MAX_WRITES = 3  # per (change, target)
+UPSTREAM = (do.VerifySourceGone, do.VerifyIntent)
+LONGEST_PAUSE_SECONDS = 300.0  # Retry-After is a target's word, and a target is not trusted with for ever
 SLOW_RETRY_SECONDS = 60.0  # after an answer that a person must resolve outside of Syncline, such as a quota
 INTENT_FRESH_SECONDS = 2.0  # a live check of our own API is good for this long when no moment is known
 
@@ -50,6 +52,7 @@ class _Pass:
     target: TargetRuntime
     link: Link
     writes: int = 0
+    paid: bool = False  # a token of the rate limit was taken for a write that is not sent yet
     repaired: tuple[str, ...] = ()
 
 
@@ -108,6 +111,8 @@ class Passes:
     async def _step(self, key: SyncKey, current: _Pass, now: Situation, step: do.Action) -> bool:
         """Perform one action; False ends the pass (it comes back by itself)."""
         if isinstance(step, do.WRITES):
+            if await self._waited(current):
+                return True  # the world went on meanwhile: decide again
             current.writes += 1
             if current.writes > MAX_WRITES:
                 self._retry(key, 1.0)
@@ -144,19 +149,29 @@ class Passes:
             return Wish(unplaced.at, unplaced.lost, given_up)
         return Wish(self._world.clock() - INTENT_FRESH_SECONDS, target.lost if target.draining else None, given_up)
 
+    async def _waited(self, current: _Pass) -> bool:
+        """Take a token of the target's rate limit; True if that took time. The token is then kept for the next step."""
+        if current.paid:
+            current.paid = False
+            return False
+        bucket, clock = current.target.bucket, self._world.clock
+        wait = bucket.take(clock())
+        if wait <= 0:
+            return False
+        while wait > 0:
+            await asyncio.sleep(wait)
+            wait = bucket.paused_seconds(clock())
+        current.paid = True
+        return True
+
     async def _may_write(self, key: SyncKey, current: _Pass, step: do.Action) -> bool:
-        """Deletion budget, fights, and the target's rate limit."""
-        target, clock = current.target, self._world.clock
+        """Deletion budget and fights."""
         if isinstance(step, do.Delete) and not self._may_delete(key, current, step):
             return False
         if isinstance(step, do.Apply) and step.repairs:
             if await self._fights(key, current, step):
                 return False
             current.repaired = step.repairs
-        wait = target.bucket.take(clock())
-        while wait > 0:
-            await asyncio.sleep(wait)
-            wait = target.bucket.paused_seconds(clock())
         return True
 
     def _may_delete(self, key: SyncKey, current: _Pass, step: do.Delete) -> bool:
@@ -204,12 +219,16 @@ class Passes:
     ) -> None:
         """Learn from an answer, and remember what it says about the object until the informer catches up."""
         pair, wanted = current.pair, now.intent
-        current.target.breaker.success()
+        if not isinstance(step, UPSTREAM):
+            current.target.breaker.success()
         hash_ = wanted.hash if isinstance(wanted, Wanted) else ""
         pair.memory = absorb_reply(pair.memory, step, reply, hash_)
         if isinstance(step, do.Create | do.Apply | do.Cede):
             assert reply.object is not None
-            pair.live = Present(reply.object)
+            # An answer that is older than a DELETED event speaks of an object that is gone.
+            pair.live = Present(reply.object) if version(reply.object) > pair.gone_version else None
+            if not isinstance(step, do.Cede) and not current.repaired:
+                self._metrics.sync_latency_seconds.observe(self._world.clock() - current.source.changed_at)
         elif isinstance(step, do.Read):
             pair.live = Present(reply.object) if reply.object is not None else ABSENT
         if current.repaired and isinstance(step, do.Apply) and not reply.unchanged:
@@ -220,7 +239,7 @@ class Passes:
     def _refused(self, key: SyncKey, current: _Pass, now: Situation, step: do.Action, error: ApiError) -> bool:
         """Learn from a refusal. True: decide again at once; False: later."""
         target, pair, clock = current.target, current.pair, self._world.clock
-        upstream = isinstance(step, do.VerifySourceGone | do.VerifyIntent)
+        upstream = isinstance(step, UPSTREAM)
         if not isinstance(error, Unreachable | ServerError | Unauthorized):
             if not upstream:
                 target.breaker.success()
@@ -233,14 +252,15 @@ class Passes:
                 return True
         elif not upstream:
             target.failed(clock(), error.message)
-        if isinstance(error, TooManyRequests) and error.retry_after_seconds is not None:
-            target.bucket.pause(clock() + error.retry_after_seconds)
+        if isinstance(error, TooManyRequests) and error.retry_after_seconds is not None and not upstream:
+            target.bucket.pause(clock() + min(error.retry_after_seconds, LONGEST_PAUSE_SECONDS))
         self._metrics.sync_error(target.name, error.reason)
         reason = Reason.UNREACHABLE if isinstance(error, Unreachable) else Reason.RETRYING
         if isinstance(error, NamespaceTerminating) and target.link is not None:
             target.link.book.forget(key.object.namespace)
         self._settle(current.source, pair, target, Outcome(State.PENDING, reason, error.message))
-        self._retry(key, error.retry_after_seconds)
+        floor = error.retry_after_seconds
+        self._retry(key, None if floor is None else min(floor, LONGEST_PAUSE_SECONDS))
         return False
 
     def _retry(self, key: SyncKey, floor_seconds: float | None) -> None:

@@ -45,6 +45,7 @@ class Fleet:
     records: Mapping[str, PlacementRecord]  # by uid
     targets: Mapping[str, TargetState]  # by name
     accepts: Callable[[str, GroupResource], bool]  # target name, resource
+    holds: Callable[[str, Source], bool]  # target name: it has a copy of the source, or may have one
 
 
 def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> Plan:
@@ -96,8 +97,7 @@ def _refuse(source: Source, uid: str, fleet: Fleet, target: str) -> Refusal | No
     group_resource = source.info.group_resource
     if not fleet.accepts(target, group_resource):
         return Refusal(uid, Reason.RESOURCE_DENIED, f"{target} does not accept {group_resource} (spec.resources)")
-    holds = target in source.pairs and bool(source.pairs[target].memory.uid)
-    if not holds and fleet.targets[target].unschedulable:
+    if fleet.targets[target].unschedulable and not fleet.holds(target, source):
         message = f"{target} is cordoned: what it has stays and is kept in step, new objects wait"
         return Refusal(uid, Reason.TARGET_UNSCHEDULABLE, message)
     return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from status.aggregator import Aggregator
-from status.report import Report
+from status.report import Mode, Report
 from syncer.api.keys import ObjectKey
 from syncer.conflict.fights import FightHistory
 from syncer.engine.guard import Lost
@@ -133,6 +133,7 @@ class Source:
         "gone",
         "info",
         "key",
+        "mode",
         "object",
         "pairs",
         "plan",
@@ -154,6 +155,7 @@ class Source:
         ] = {}  # {placement uid: {field: {target: share}}}: stable rounding
         self.aggregator: Aggregator | None = None
         self.status_live: KubeObject | None = None  # answer to our last status write, until the watch shows it
+        self.mode = Mode()  # how `aggregator` merges
         self.asked_again = False  # a second status pass is under way for targets that were silent at the first
         self.aggregated_uid = ""  # source uid that `aggregator` is for
         self.changed_at = 0.0  # monotonic seconds when the last change of the source was seen, 0 once it is applied

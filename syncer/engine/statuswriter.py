@@ -15,7 +15,7 @@ from syncer.api.keys import ObjectKey
 from syncer.api.names import STATUS_MANAGER, SYNCED_FINALIZER, Reason
 from syncer.engine.pair import State
 from syncer.engine.sight import Sight
-from syncer.engine.state import Source
+from syncer.engine.state import Source, version
 from syncer.engine.workqueue import KeyedQueue
 from syncer.engine.world import World
 from syncer.errors import NotLeadingError
@@ -162,9 +162,12 @@ class StatusWriter:
     async def _write_finalizers(self, source: Source, item: KubeObject, finalizers: tuple[str, ...]) -> None:
         metadata = {"uid": item.uid, "resourceVersion": item.resource_version, "finalizers": list(finalizers)}
         body = orjson.dumps({"metadata": metadata})
-        source.object = await self._upstream.patch(
+        answer = await self._upstream.patch(
             source.info, item.namespace, item.name, body, MERGE_PATCH, manager="syncline"
         )
+        known = source.object  # an event may have been faster than our answer
+        if known is not None and known.uid == answer.uid and version(known) < version(answer):
+            source.object = answer
 
 
 def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

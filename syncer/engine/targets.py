@@ -40,6 +40,7 @@ class Link:
     discovery: Discovery
     book: NamespaceBook
     watches: dict[GroupResource, Watch] = field(default_factory=dict)
+    swept: set[GroupResource] = field(default_factory=set)  # kinds that were looked at for leftovers
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
 
 
@@ -75,6 +76,7 @@ class TargetRuntime:
         self.message = "not connected yet"
         self.breaker = CircuitBreaker()
         self.synced = 0  # pairs that are on the target, for the deletion budget
+        self.told = False  # a first probe said whether it answers
         self.swept = False  # kinds that no placement names were looked at for leftovers
         limits = model.spec.limits
         self.bucket = TokenBucket(limits.qps, limits.burst)
@@ -96,6 +98,7 @@ class TargetRuntime:
 
     def set_reachable(self, reachable: bool, since: float, message: str) -> bool:
         """Take over a probe's result; True if it changed something."""
+        self.told = True
         changed = reachable != self.reachable
         self.reachable, self.message = reachable, message
         if changed:

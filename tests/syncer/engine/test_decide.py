@@ -308,3 +308,27 @@ def test_our_object_whose_marks_were_removed_by_hand_is_repaired() -> None:
     step = decide(situation(wanted(manifest, hash_), bare, Memory(uid=LIVE_UID, applied=hash_)))
     assert step == do.Apply(manifest, LIVE_UID, force=True)
     assert HUB not in bare.labels.values()
+
+
+def test_a_recreation_is_off_when_the_change_is_taken_back() -> None:
+    """B15, P3: the wish belongs to one content of one object of ours."""
+    manifest, hash_ = marked(deployment())
+    policy = Policy(on_immutable="Recreate")
+    memory = Memory(uid=LIVE_UID, recreate=f"{LIVE_UID}/another content")
+    step = decide(situation(wanted(manifest, hash_, policy), live(manifest, OWNED), memory))
+    assert isinstance(step, do.Settled)
+
+
+def test_a_foreign_object_is_not_deleted_to_recreate_it() -> None:
+    """P4."""
+    manifest, hash_ = marked(deployment())
+    policy = Policy(existing="Adopt", on_immutable="Recreate")
+    memory = Memory(recreate=f"{LIVE_UID}/{hash_}")
+    step = decide(situation(wanted(manifest, hash_, policy), live(deployment()), memory))
+    assert isinstance(step, do.Apply)
+
+
+def test_a_container_that_is_gone_needs_no_merged_variables() -> None:
+    manifest, hash_ = marked(deployment())
+    memory = Memory(deduped=("/spec/template/spec/containers/1/env",))
+    assert decide(situation(wanted(manifest, hash_), ABSENT, memory)) == do.Create(manifest)
