@@ -21,6 +21,7 @@ class Liar(ClusterClient):
         as_other: requests below these paths are sent by another client, such as one of a user without rights.
         before: {(method, end of the path): what happens just before such a request is sent}; each once.
         lists: how often each path was listed.
+        sent: writes so far, method and path.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -30,10 +31,13 @@ class Liar(ClusterClient):
         self.as_other: dict[str, ClusterClient] = {}
         self.before: dict[tuple[str, str], Callable[[], Awaitable[None]]] = {}
         self.lists: dict[str, int] = {}
+        self.sent: list[str] = []
 
     async def request(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, **options: Any
     ) -> Response:
+        if method != "GET":
+            self.sent.append(f"{method} {path}")
         other = next((client for below, client in self.as_other.items() if path.startswith(below)), None)
         if other is not None:
             return await other.request(method, path, params=params, **options)
