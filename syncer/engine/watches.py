@@ -14,10 +14,12 @@ from syncer.api.names import GROUP, MANAGED_BY_LABEL, SYNCED_FINALIZER, Reason
 from syncer.engine.namespaces import NAMESPACES
 from syncer.engine.sight import LOOKING_UP, Sight
 from syncer.engine.state import PlacementRecord
-from syncer.engine.targets import TargetRuntime, Watch, find_resource
+from syncer.engine.targets import Link, TargetRuntime, Watch, find_resource
 from syncer.engine.world import AUDIT_SECONDS, World
-from syncer.errors import SyncError, TransientError
+from syncer.errors import SyncError, TerminalError, TransientError
 from syncer.kube.client import ClusterClient
+from syncer.kube.discovery import Discovery
+from syncer.kube.errors import NotFound
 from syncer.kube.informer import Informer, InformerEvent
 from syncer.kube.objects import ResourceInfo
 from syncer.placement.compiled import ANY
@@ -27,8 +29,9 @@ AUTOSCALERS = GroupKind("autoscaling", "HorizontalPodAutoscaler")
 WATCHED = frozenset({"list", "watch"})
 LACKING_RETRY_SECONDS = 2.0
 REFRESH_SECONDS = 30.0
+REFRESH_TIMEOUT_SECONDS = 10.0
 DEBOUNCE_SECONDS = 0.02  # many placements that arrive together are looked at once
-_METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+_METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"}
 
 log = structlog.get_logger()
 
@@ -56,6 +59,7 @@ class Watches:
         self._leftovers: dict[str, set[GroupResource]] = {}  # by target: kinds of which something of ours was found
         self._lacking: set[str] = set()  # names of targets that do not serve a placed kind; "" is the upstream
         self._unsure = ""  # why a kind that a placement names could not be looked up
+        self._refreshing: dict[str, asyncio.Task[None]] = {}  # by cluster, "" is the upstream
         self._changed = asyncio.Event()
         self._changed.set()
 
@@ -79,29 +83,40 @@ class Watches:
                     everything = self._world.clock() >= refresh_at
                     if everything:
                         refresh_at = self._world.clock() + REFRESH_SECONDS
-                    await self._refresh(everything)
+                    self._refresh(everything)
                 await asyncio.sleep(DEBOUNCE_SECONDS)
                 self._changed.clear()
                 self._reconcile()
         finally:
-            for task in self._tasks.values():
+            for task in [*self._tasks.values(), *self._refreshing.values()]:
                 task.cancel()
 
-    async def _refresh(self, everything: bool) -> None:
-        """Ask clusters what they serve: all, or those that lack a placed kind. Silence leaves what was known."""
-        targets = [t for t in self._world.targets.values() if t.reachable and (everything or t.name in self._lacking)]
-        clusters = {t.name: t.link.discovery for t in targets if t.link is not None}
-        clusters[""] = self._sight.discovery
-        answers = await asyncio.gather(
-            *(discovery.refresh() for discovery in clusters.values()), return_exceptions=True
-        )
-        for name, answer in zip(clusters, answers, strict=True):
-            if isinstance(answer, SyncError):
-                log.debug("discovery failed", cluster=name or "upstream", error=str(answer))
-            elif isinstance(answer, BaseException):
-                raise answer
-            elif answer and name:
+    def _refresh(self, everything: bool) -> None:
+        """Begin to ask clusters what they serve: all, or those that lack a placed kind. None waits for another."""
+        clusters = {"": self._sight.discovery}
+        for target in self._world.targets.values():
+            if target.reachable and target.link is not None and (everything or target.name in self._lacking):
+                clusters[target.name] = target.link.discovery
+        for name, discovery in clusters.items():
+            if name not in self._refreshing:
+                task = asyncio.create_task(self._refresh_one(name, discovery), name=f"discovery {name or 'upstream'}")
+                self._refreshing[name] = task
+
+    async def _refresh_one(self, name: str, discovery: Discovery) -> None:
+        """Ask one cluster what it serves. Silence leaves what was known."""
+        try:
+            async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
+                changed = await discovery.refresh()
+            if changed and name:
                 self._served_anew(name)
+            if changed or (not name and self._unsure):
+                self._changed.set()
+        except (SyncError, TimeoutError) as error:
+            log.debug("discovery failed", cluster=name or "upstream", error=str(error) or "no answer in time")
+        except Exception:
+            log.exception("discovery failed", cluster=name or "upstream")
+        finally:
+            del self._refreshing[name]
 
     def _served_anew(self, target: str) -> None:
         """A target serves other kinds than before: look again at what it could not take, or took only in part."""
@@ -117,6 +132,11 @@ class Watches:
             for resource in self._tasks.keys() - wanted.keys():
                 self._stop_upstream(resource)
         for resource, info in wanted.items():
+            if resource in self._tasks and self._sight.infos[resource] != info:
+                self._stop_upstream(resource)  # served in another version than before
+                for source in self._world.sources.values():
+                    if source.key.group_resource == resource:
+                        source.info = info
             if resource not in self._tasks:
                 self._start_upstream(info)
         self._tell_unserved(unserved)
@@ -232,6 +252,10 @@ class Watches:
         needed |= {source.key.group_resource for source, _ in self._world.pairs_on(target.name)}
         for resource in link.watches.keys() - needed:
             link.watches.pop(resource).task.cancel()
+        for resource, watch in list(link.watches.items()):
+            info = find_resource(link.discovery, resource)
+            if info is not None and info != watch.informer.info:  # served in another version than before
+                link.watches.pop(resource).task.cancel()
         for resource in needed - link.watches.keys():
             info = find_resource(link.discovery, resource)
             if info is None:
@@ -256,24 +280,49 @@ class Watches:
     async def find_leftovers(self, target: TargetRuntime) -> None:
         """Look once for synced objects of kinds that no placement names any more, so that they too are taken care of.
 
+        A kind that is refused or not served cannot hold anything that we could touch.
+
         Raises:
-            ApiError: the target could not be asked; call again later.
+            TransientError: some kinds could not be asked; call again later, and only those are asked again.
         """
         link = target.link
         if link is None:
             return
-        found: set[GroupResource] = set()
-        params = {"labelSelector": f"{MANAGED_BY_LABEL}={self._world.hub_id}", "limit": "1"}
+        found = self._leftovers.setdefault(target.name, set())
+        silent: list[str] = []
         for info in link.discovery.resources():
-            watched = info.group_resource in link.watches or not info.verbs >= WATCHED
-            if watched or not target.policy.accepts(info.group_resource):
+            resource = info.group_resource
+            watched = resource in link.watches or resource in link.swept or not info.verbs >= WATCHED
+            if watched or not target.policy.accepts(resource):
                 continue
+            try:
+                holds = await self._holds_ours(target.name, link, info)
+            except TransientError as error:
+                log.debug("kind not swept yet", target=target.name, kind=str(resource), error=str(error))
+                silent.append(str(resource))
+                continue
+            link.swept.add(resource)
+            if holds and resource not in found:
+                found.add(resource)
+                self.changed()
+        if silent:
+            raise TransientError(f"{target.name}: not swept yet: {', '.join(silent[:5])}")
+
+    async def _holds_ours(self, target: str, link: Link, info: ResourceInfo) -> bool:
+        """Whether a target has synced objects of a kind, as far as it lets us see.
+
+        Raises:
+            TransientError: it could not be asked.
+        """
+        params = {"labelSelector": f"{MANAGED_BY_LABEL}={self._world.hub_id}", "limit": "1"}
+        try:
             answer = await link.client.request("GET", info.path(), params=params, headers=_METADATA_LIST)
-            if orjson.loads(answer.body).get("items"):
-                found.add(info.group_resource)
-        if found:
-            self._leftovers[target.name] = found
-            self.changed()
+            return bool(orjson.loads(answer.body)["items"])
+        except (TerminalError, NotFound) as error:  # 403, 404, 405, …
+            log.info("kind not looked at for leftovers", target=target, kind=info.resource, error=str(error))
+            return False
+        except (ValueError, TypeError, KeyError) as error:
+            raise TransientError(f"{target}: not a list of {info.group_resource}") from error
 
     def stop_target(self, target: TargetRuntime) -> None:
         """The connection is gone or replaced."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 from syncer.api.keys import GroupResource
 from syncer.errors import TransientError
 from syncer.kube.client import ClusterClient
-from syncer.kube.errors import ApiError, MalformedAnswer, NotFound
+from syncer.kube.errors import ApiError, MalformedAnswer, NotFound, Unreachable
 from syncer.kube.objects import ResourceInfo
 
 _AGGREGATED: Final = ",".join(
@@ -118,6 +119,9 @@ class Discovery:
                 changed |= await self._refresh_part(path)
         except ApiError as error:
             self._failed = error
+            raise
+        except asyncio.CancelledError:
+            self._failed = Unreachable(0, "Unreachable", f"{self._client.name}: no answer in time")
             raise
         self._failed = None
         return changed
