@@ -111,7 +111,8 @@ class Informer:
         """Nothing is asked yet.
 
         Args:
-            on_event: called from the informer's task after the cache changed; must not block; what it raises is logged.
+            on_event: called from the informer's task after the cache changed; must not block; what it raises is
+                logged, and that object told again at the next list.
             manager: whose applied fields the cached objects carry as `owned`.
             audit_seconds: between two complete lists, spread by a tenth; a watch may lie.
             inactivity_seconds: longest silence of a watch, spread by an eighth; bookmarks come once a minute.
@@ -146,6 +147,7 @@ class Informer:
         self.error: str | None = None
         self.rewound = False
         self._counts = Counter[str]()
+        self._missed: dict[tuple[CacheKey, str], InformerEvent] = {}  # by object and UID: what the handler failed at
 
     @property
     def synced(self) -> bool:
@@ -319,7 +321,7 @@ class Informer:
         first = not self.synced
         spread = self._rng.uniform(0.5, 1.0) if first else self._rng.uniform(0.9, 1.1)
         self._audit_at = self._clock() + self._audit_seconds * spread
-        for told, event in enumerate(changes(before, found), 1):
+        for told, event in enumerate([*self._take_missed(found), *changes(before, found)], 1):
             self._emit(event)
             if told % _BATCH == 0:
                 await asyncio.sleep(0)
@@ -393,6 +395,8 @@ class Informer:
                 return False
             if self._doubtful(collected):
                 raise _Doubt
+            if self._deadline is not None and not self._deadline.expired():
+                self._deadline.reschedule(None)  # telling of many objects may take longer than the server may
             await self._replace(collected, event.resource_version)
             return True
         assert event.object is not None
@@ -471,9 +475,25 @@ class Informer:
             extra |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         return self._params(extra)
 
+    def _take_missed(self, found: Mapping[CacheKey, KubeObject]) -> list[InformerEvent]:
+        """What the handler failed at since the last list, to be told once more, with the objects as they are now."""
+        missed, self._missed = self._missed, {}
+        again: list[InformerEvent] = []
+        for (key, uid), event in missed.items():
+            item = event.object if event.type == "DELETED" else found.get(key)
+            if item is not None and item.uid == uid:
+                again.append(event._replace(object=item, proof="relist"))
+        return again
+
     def _emit(self, event: InformerEvent) -> None:
+        item = event.object
         try:
             self._on_event(event)
         except Exception:
             self._counts["handler_errors"] += 1
             _log.exception("informer handler failed", **self._names())
+            if item is not None:
+                self._missed[key_of(item), item.uid] = event
+        else:
+            if item is not None and self._missed:
+                self._missed.pop((key_of(item), item.uid), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import orjson
@@ -349,6 +350,38 @@ async def test_a_handler_that_fails_does_not_stop_the_informer(api: FakeApi, sta
     await watched.until(lambda: watched.names() == ["a", "b", "c"])
     assert watched.informer.statistics().handler_errors == 2
     assert watched.informer.fresh
+
+
+def _listed(informer: Informer, times: int) -> bool:
+    return informer.statistics().lists >= times and informer.fresh
+
+
+async def test_what_a_handler_failed_at_is_told_again_at_the_next_list(api: FakeApi, start: Start) -> None:
+    put(api, "a", "b")
+    watched = await start().synced()
+    watched.broken = True
+    put(api, "c")
+    api.remove(CONFIGMAPS, "shop", "a")
+    await watched.until(lambda: watched.names() == ["b", "c"])
+    watched.broken = False
+    watched.events.clear()
+    for lists in (2, 3):
+        watched.informer.audit_soon()
+        await watched.until(partial(_listed, watched.informer, lists))
+    assert watched.told() == [("ADDED", "c"), ("DELETED", "a")]  # and not at the list after it
+
+
+async def test_telling_of_a_long_list_is_not_cut_off_by_the_patience_with_the_server(
+    api: FakeApi, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STREAM_PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr(module, "_BATCH", 1)
+    names = [f"n{number:02}" for number in range(12)]
+    put(api, *names)
+    watched = start(slow_handler_seconds=0.05)
+    await watched.synced()
+    assert watched.told() == [("ADDED", name) for name in names]
+    assert watched.informer.statistics().lists == 1
 
 
 async def test_a_dead_server_is_waited_for(api: FakeApi, client: ClusterClient, start: Start) -> None:

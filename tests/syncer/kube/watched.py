@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,11 @@ from tests.support.fakeapi import CONFIGMAPS, FakeApi, configmap
 class Watched:
     """An informer on the fake server, with everything it told."""
 
-    def __init__(self, api: FakeApi, client: ClusterClient, **options: Any) -> None:
+    def __init__(
+        self, api: FakeApi, client: ClusterClient, *, slow_handler_seconds: float = 0.0, **options: Any
+    ) -> None:
         self.api = api
+        self.slow_handler_seconds = slow_handler_seconds  # how long each event keeps the loop busy
         self.events: list[InformerEvent] = []
         self.delays: list[float] = []
         self.rewound: list[bool] = []  # as seen by each DELETED
@@ -33,6 +37,8 @@ class Watched:
 
     def _told(self, event: InformerEvent) -> None:
         self.events.append(event)
+        if self.slow_handler_seconds:
+            time.sleep(self.slow_handler_seconds)
         if event.type is EventType.DELETED:
             self.rewound.append(self.informer.rewound)
         if self.broken:
