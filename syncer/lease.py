@@ -28,7 +28,7 @@ import structlog
 
 from syncer.api.names import SYSTEM_NAMESPACE
 from syncer.errors import NotLeadingError, SyncError
-from syncer.kube.errors import Conflict, NotFound
+from syncer.kube.errors import Conflict, MalformedAnswer, NotFound
 from syncer.metrics import Metrics
 
 LEASE_NAME: Final = "syncline-operator"
@@ -385,17 +385,30 @@ class AlwaysLeading:
 
 
 def decode_record(body: bytes) -> LeaseRecord:
-    """The record in a Lease object; fields that are missing count as never set."""
-    manifest = orjson.loads(body)
-    spec = manifest.get("spec") or {}
-    return LeaseRecord(
-        holder=spec.get("holderIdentity") or "",
-        lease_seconds=spec.get("leaseDurationSeconds") or 15,
-        acquired=spec.get("acquireTime") or "",
-        renewed=spec.get("renewTime") or "",
-        transitions=spec.get("leaseTransitions") or 0,
-        version=manifest["metadata"]["resourceVersion"],
-    )
+    """The record in a Lease object; fields that are missing count as never set.
+
+    Raises:
+        MalformedAnswer: something else came, as from a proxy or a server that is ending.
+    """
+    try:
+        manifest = orjson.loads(body)
+        spec, version = manifest.get("spec") or {}, manifest["metadata"]["resourceVersion"]
+        record = LeaseRecord(
+            holder=spec.get("holderIdentity") or "",
+            lease_seconds=spec.get("leaseDurationSeconds") or 15,
+            acquired=spec.get("acquireTime") or "",
+            renewed=spec.get("renewTime") or "",
+            transitions=spec.get("leaseTransitions") or 0,
+            version=version,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MalformedAnswer(0, "MalformedAnswer", "the answer is not a Lease") from error
+    texts = (record.holder, record.acquired, record.renewed, record.version)
+    if not all(type(text) is str for text in texts) or not record.version:
+        raise MalformedAnswer(0, "MalformedAnswer", "the answer is not a Lease")
+    if type(record.lease_seconds) is not int or type(record.transitions) is not int:
+        raise MalformedAnswer(0, "MalformedAnswer", "the answer is not a Lease")
+    return record
 
 
 def encode_record(name: str, write: Write) -> bytes:

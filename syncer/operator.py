@@ -13,11 +13,11 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -148,8 +148,11 @@ class Operator:
         code = 0
         try:
             while not self._stop.is_set() and code == 0:
-                if await self._first(self._lease.wait_leading()):
-                    code = await self._lead()
+                if await self._first(self._lease.wait_leading(), election):
+                    code = await self._lead(election)
+                if election.done():
+                    log.error("the election ended", exc_info=election.exception())
+                    code = 1
         finally:
             for task in (*background, election):
                 task.cancel()
@@ -159,8 +162,8 @@ class Operator:
         log.info("stopped", exit_code=code)
         return code
 
-    async def _lead(self) -> int:
-        """One term. Returns a non-zero exit code if the process should end."""
+    async def _lead(self, election: asyncio.Task[None]) -> int:
+        """One term; over when the election is. Returns a non-zero exit code if the process should end."""
         process = Process(
             self._settings,
             self._metrics,
@@ -176,7 +179,7 @@ class Operator:
         lost = asyncio.create_task(self._lease.wait_lost(), name="lost")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({running, lost, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, lost, stopping, election}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set() and self._lease.leads and not running.done():
                 log.info("draining", seconds=self._settings.drain_seconds)
                 await term.drain(self._settings.drain_seconds)
@@ -191,14 +194,14 @@ class Operator:
             await term.close()
             self._term = None
 
-    async def _first(self, waiting: object) -> bool:
-        """Await something or the stop signal, whichever comes first; True if it was the something."""
-        task = asyncio.ensure_future(waiting)  # type: ignore[call-overload]
+    async def _first(self, waiting: Coroutine[Any, Any, object], election: asyncio.Task[None]) -> bool:
+        """Await something, the stop signal or an end of the election; True if it was the something."""
+        task = asyncio.create_task(waiting)
         stopping = asyncio.create_task(self._stop.wait())
-        done, pending = await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        for unfinished in pending:
-            unfinished.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        done, _ = await asyncio.wait({task, stopping, election}, return_when=asyncio.FIRST_COMPLETED)
+        for mine in (task, stopping):
+            mine.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
         return task in done and not self._stop.is_set()
 
     def _signalled(self) -> None:

@@ -313,6 +313,36 @@ async def test_a_leader_whose_record_was_taken_stops_at_the_next_look() -> None:
         assert lease.holder == "thief"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"null",
+        b'{"metadata":{}}',
+        b'{"metadata":{"resourceVersion":"1"},"spec":[1]}',
+        b'{"metadata":{"resourceVersion":"1"},"spec":{"leaseDurationSeconds":"x"}}',
+    ],
+)
+async def test_an_answer_that_is_no_lease_is_a_failed_attempt_and_does_not_end_the_election(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient(Server())
+    lease = Lease(client, Metrics(), timing=FAST)
+    answer = FakeClient._answer
+    odd = [0]
+
+    def answered(record: LeaseRecord) -> Answer:
+        odd[0] += 1
+        return Answer(body) if odd[0] <= 2 else answer(record)
+
+    monkeypatch.setattr(client, "_answer", answered)
+    async with running(lease) as task:
+        await asyncio.wait_for(lease.wait_leading(), 5)
+        assert not task.done()
+    assert odd[0] >= 3
+
+
 async def test_a_blocked_event_loop_ends_the_term() -> None:
     """F23: the watchdog's thread steps down while the loop stands still; a new term starts afterwards."""
     server = Server()
