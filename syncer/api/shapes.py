@@ -39,6 +39,7 @@ class ProblemList(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[Problem] = []
     omitted: int = 0  # problems beyond what one answer holds
+    filtered: bool = False  # the caller may not see everything, so there may be others
 
 
 class PlacementMatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from syncer.cli.output import age, columns, since
 _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
 _MARKS: Final = {"Synced": "✓", "Pending": "…", "Deleting": "…", "Unknown": "?"}  # else ✗
 NOTHING_WRONG: Final = "Everything is in sync."
+NOTHING_WRONG_IN_SIGHT: Final = "Everything that you may see is in sync."
 
 
 def short(reference: str) -> str:
@@ -36,7 +37,7 @@ def short(reference: str) -> str:
 def problems(found: ProblemList, *, wide: bool = False) -> str:
     """Everything that is not in sync, and below it what to do, once for each reason."""
     if not found.items:
-        return NOTHING_WRONG
+        return NOTHING_WRONG_IN_SIGHT if found.filtered else NOTHING_WRONG
     header = ["NAMESPACE", "OBJECT", "TARGET", "REASON", "SINCE", "MESSAGE"]
     if wide:
         header.insert(3, "PLACEMENT")

@@ -154,8 +154,9 @@ class HubApi:
         found = await _plain(self._engine().problems(namespace or None))
         omitted = found.get("omitted", 0) if isinstance(found, dict) else 0
         items = [item for item in _items(found) if not namespace or item.get("namespace") == namespace]
-        visible = await self._visible(request[_USER], items)
-        return _json({"items": visible, "omitted": omitted})
+        if await self._authorizer.allows(request[_USER], EVERYTHING):
+            return _json({"items": items, "omitted": omitted, "filtered": False})
+        return _json({"items": await self._visible(request[_USER], items), "omitted": omitted, "filtered": True})
 
     async def _object(self, request: web.Request) -> web.Response:
         info = request.match_info
@@ -188,8 +189,6 @@ class HubApi:
 
     async def _visible(self, user: User, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The problems about objects that the user may get; about a target alone, that they may list targets."""
-        if await self._authorizer.allows(user, EVERYTHING):
-            return items
         questions = {question for item in items if (question := self._question(item)) is not None}
         answers = dict(
             zip(questions, await asyncio.gather(*(self._authorizer.allows(user, q) for q in questions)), strict=True)

@@ -39,6 +39,7 @@ def test_every_form_of_a_reference_is_shortened_to_kind_and_name(reference: str,
 
 def test_no_problem_is_said_in_one_line() -> None:
     assert render.problems(ProblemList()) == "Everything is in sync."
+    assert render.problems(ProblemList(filtered=True)) == "Everything that you may see is in sync."
 
 
 def test_problems_say_what_where_why_and_what_to_do_once_per_reason() -> None:

@@ -143,6 +143,7 @@ async def test_problems_are_filtered_by_what_the_caller_may_get() -> None:
         ]
         everything = await (await client.get("/api/v1/problems", headers=ADMIN)).json()
         assert len(everything["items"]) == len(PROBLEMS)
+        assert (mine["filtered"], everything["filtered"]) == (True, False)
 
 
 async def test_problems_of_one_namespace_are_only_those() -> None:
