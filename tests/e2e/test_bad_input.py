@@ -254,6 +254,27 @@ def test_questions_about_what_does_not_exist_are_answered_with_a_way_on(installa
         assert len(done.stderr.strip().splitlines()) == 2
 
 
+def test_a_plain_user_sees_what_kubectl_would_show_and_learns_of_the_missing_right(
+    installation: Installation, room: str
+) -> None:
+    """S40: with `view` in the namespace status, explain and pods answer; without it they name the right."""
+    upstream, kubectl = installation.fleet.upstream, installation.kubectl
+    alice, bob = upstream.user("alice"), upstream.user("bob")
+    kubectl("upstream", "create", "rolebinding", "viewer", "-n", room, "--clusterrole=view", "--user=bob")
+    kubectl.apply("upstream", deployment(room, "web", 1), placement(room, "all", ["east"]))
+    kubectl("upstream", "-n", room, "wait", "--for=condition=Synced", "placement/all", "--timeout=20s")
+    for command in ("status", "explain", "pods"):
+        seen = installation.syncline(command, "deploy/web", "-n", room, kubeconfig=bob)
+        assert seen.returncode == 0, seen.stderr
+        assert "east" in seen.stdout
+        refused = installation.syncline(command, "deploy/web", "-n", room, kubeconfig=alice)
+        assert refused.returncode == 1
+        assert 'user "alice" may not get deployments.apps' in refused.stderr
+        assert "Ask an administrator" in refused.stderr
+    nothing = installation.syncline("status", kubeconfig=alice)
+    assert nothing.stdout == "Everything that you may see is in sync.\n"
+
+
 def test_a_second_operator_on_the_same_ports_says_which_setting_is_wrong(installation: Installation) -> None:
     """B38: the address is in use."""
     taken = f"127.0.0.1:{installation.operator.http_port}"
