@@ -38,6 +38,8 @@ Observe = Callable[[str, str, int, float], None]
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 ANSWER_LIMIT: Final = 512 * 1024 * 1024  # bytes; 500 objects of the largest size that etcd takes are below it
+OBJECT_LIMIT: Final = 8 * 1024 * 1024  # bytes; API servers take 3 MiB, and JSON escapes make it longer
+ERROR_LIMIT: Final = 1024 * 1024  # bytes of a refusal that are read; a conflict names each of thousands of fields
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and load balancers
 
@@ -102,6 +104,7 @@ class ClusterClient:
         headers: Mapping[str, str] | None = None,
         verb: str = "",
         resource: str = "",
+        answer_limit: int | None = None,
     ) -> Response:
         """Send one request and read the whole answer.
 
@@ -111,15 +114,16 @@ class ClusterClient:
             timeout_seconds: for everything, waiting for a free connection included.
             verb: for metrics; default is the method.
             resource: plural that is asked for; makes errors precise (see `error_from_status`).
+            answer_limit: bytes of the longest answer that is taken; None: what a list may have.
         Raises:
-            ApiError: any other status, or no answer.
+            ApiError: any other status, or no answer. MalformedAnswer: too long an answer.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
         arguments = _Arguments(
             method, path, params, body, content_type, headers, timeout, verb or method.lower(), resource
         )
         async with self._open(arguments, watch=False) as answer:
-            content = await self._read(answer)
+            content = await self._read(answer, answer_limit or ANSWER_LIMIT)
             return Response(answer.status, answer.headers, content)
 
     @contextlib.asynccontextmanager
@@ -140,7 +144,9 @@ class ClusterClient:
 
     async def get(self, info: ResourceInfo, namespace: str, name: str) -> KubeObject:
         """Read one object, fresh from storage. Raises NotFound with what is missing."""
-        answer = await self.request("GET", info.path(namespace, name), resource=info.resource)
+        answer = await self.request(
+            "GET", info.path(namespace, name), resource=info.resource, answer_limit=OBJECT_LIMIT
+        )
         return decode_object(answer.body)
 
     async def get_json(self, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -185,6 +191,7 @@ class ClusterClient:
             content_type=APPLY_PATCH,
             verb="apply",
             resource=info.resource,
+            answer_limit=OBJECT_LIMIT,
         )
         return decode_object(answer.body), answer.status
 
@@ -200,6 +207,7 @@ class ClusterClient:
             content_type=JSON,
             verb="create",
             resource=info.resource,
+            answer_limit=OBJECT_LIMIT,
         )
         return decode_object(answer.body)
 
@@ -223,6 +231,7 @@ class ClusterClient:
             content_type=content_type,
             verb="patch",
             resource=info.resource,
+            answer_limit=OBJECT_LIMIT,
         )
         return decode_object(answer.body)
 
@@ -255,6 +264,7 @@ class ClusterClient:
             content_type=JSON,
             verb="delete",
             resource=info.resource,
+            answer_limit=OBJECT_LIMIT,
         )
 
     async def close(self) -> None:
@@ -328,7 +338,7 @@ class ClusterClient:
         return session
 
     async def _refusal(self, answer: aiohttp.ClientResponse, resource: str) -> SyncError:
-        content = await self._read(answer)
+        content = await self._read(answer, ERROR_LIMIT, cut=True)
         if answer.status < 400:
             return MalformedAnswer(
                 answer.status, "MalformedAnswer", f"{self.name}: redirected, which no API server does"
@@ -341,17 +351,19 @@ class ClusterClient:
             fallback=content[:200].decode("utf-8", "replace").strip(),
         )
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        """The whole body. Raises MalformedAnswer where it passes the limit."""
+    async def _read(self, answer: aiohttp.ClientResponse, limit: int, *, cut: bool = False) -> bytes:
+        """The whole body. Where it passes the limit, its beginning if `cut`; raises MalformedAnswer otherwise."""
         pieces: list[bytes] = []
         size = 0
         async for piece in answer.content.iter_any():
             size += len(piece)
-            if size > ANSWER_LIMIT:
-                raise MalformedAnswer(
-                    answer.status, "MalformedAnswer", f"{self.name}: answer larger than {ANSWER_LIMIT} bytes"
-                )
             pieces.append(piece)
+            if size > limit:
+                answer.close()
+                if cut:
+                    return b"".join(pieces)[:limit]
+                text = f"{self.name}: answer larger than {limit} bytes"
+                raise MalformedAnswer(answer.status, "MalformedAnswer", text)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _report(self, verb: str, status: int, started: float) -> None:

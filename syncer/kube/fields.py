@@ -115,7 +115,7 @@ class FieldSet:
         node, value = self._tree, cast("Any", live)
         for token in split_pointer(text):
             element: PathElement = token
-            if isinstance(value, list) and token.isdigit():
+            if isinstance(value, list) and token.isascii() and token.isdigit():
                 index = int(token)
                 edge = next((edge for edge, at in match_items(value, node).items() if at == index), None)
                 element = Position("i", index) if edge is None else element_of(edge)

@@ -109,7 +109,7 @@ def _longest_name(text: str, start: int, value: dict[str, Any]) -> str | None:
 
 
 def _bracket(body: str) -> PathElement:
-    if body.isdigit():
+    if body.isascii() and body.isdigit():
         return Position("i", int(body))
     if body.startswith("="):
         return ListValue("v", cast("Scalar", orjson.loads(body[1:])))

@@ -22,6 +22,8 @@ from syncer.transform.skip import controller_of
 
 DeletionPolicy = Literal["Delete", "Orphan"]
 
+TEXT_LIMIT: Final = 4096  # characters of a source annotation; the longest names make it a third as long
+
 _NAMESPACE: Final = GroupKind("", "Namespace")
 _HASH_BYTES: Final = 16
 _WIRE: Final = {"api_version": "apiVersion"}
@@ -50,9 +52,13 @@ class SourceRef:
         return orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
-    @lru_cache(maxsize=4096)  # the same mark is read at every event and every decision about its object
     def from_json(cls, text: str) -> SourceRef | None:
         """None for anything that is not such a text."""
+        return cls._read(text) if len(text) <= TEXT_LIMIT else None
+
+    @classmethod
+    @lru_cache(maxsize=4096)  # the same mark is read at every event and every decision about its object
+    def _read(cls, text: str) -> SourceRef | None:
         try:
             wire = orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -37,7 +37,7 @@ def transform_findings(spec: PlacementSpec) -> Iterator[Finding]:
 def _path(pointer: str | None, index: int) -> str:
     """The pipeline's pointer, made for a list of this one transform, as a path into the whole placement."""
     tokens = [token.replace("~1", "/").replace("~0", "~") for token in (pointer or "").split("/")[4:]]
-    rest = (int(token) if token.isdigit() else token for token in tokens)
+    rest = (int(token) if token.isascii() and token.isdigit() else token for token in tokens)
     return field_path(("spec", "transforms", index, *rest))
 
 

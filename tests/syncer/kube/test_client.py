@@ -108,6 +108,31 @@ async def test_an_answer_above_the_limit_is_not_kept(
         await client.get_json("/x")
 
 
+async def test_single_objects_have_a_lower_limit_than_lists(
+    api: FakeApi, client: ClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OBJECT_LIMIT", len(WEB) - 1)
+    for verb in ("GET", "PATCH", "POST"):
+        api.answer_next(verb, Scripted(200, WEB))
+    with pytest.raises(MalformedAnswer, match="larger than"):
+        await client.get(CONFIGMAPS, "shop", "web")
+    with pytest.raises(MalformedAnswer, match="larger than"):
+        await client.apply(CONFIGMAPS, "shop", "web", b"{}", force=True)
+    with pytest.raises(MalformedAnswer, match="larger than"):
+        await client.create(CONFIGMAPS, "shop", WEB)
+    api.answer_next("GET", Scripted(200, WEB))
+    assert (await client.request("GET", "/apis/other")).body == WEB
+
+
+async def test_of_a_long_refusal_only_the_beginning_is_read(
+    api: FakeApi, client: ClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ERROR_LIMIT", 10)
+    api.answer_next("GET", Scripted(500, b"0123456789" + b"x" * 100_000))
+    with pytest.raises(ServerError, match=r"0123456789$"):
+        await client.get(CONFIGMAPS, "shop", "web")
+
+
 async def test_nobody_listening_and_silence_are_unreachable(api: FakeApi) -> None:
     nobody = ClusterClient(ClusterCredentials(Access("http://127.0.0.1:1")), name="nobody")
     with pytest.raises(Unreachable, match=r"nobody \(http://127.0.0.1:1\): cannot connect"):

@@ -438,3 +438,9 @@ def test_owners_are_found_by_path_and_by_pointer() -> None:
 def test_bytes_that_are_no_field_set_are_refused() -> None:
     with pytest.raises(ValueError, match="not an object"):
         FieldSet.parse(b"[]")
+
+
+def test_digits_of_other_scripts_are_no_list_position() -> None:
+    """They satisfy `str.isdigit`, and `int` refuses some of them."""
+    owned = FieldSet.parse(b'{"f:a":{"i:0":{}}}')
+    assert owned.resolve("/a/\u00b2", {"a": [1]}) == ("a", "\u00b2")

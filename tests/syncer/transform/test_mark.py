@@ -125,3 +125,11 @@ def test_a_missing_or_unreadable_deletion_policy_means_orphan(text: str | None) 
 @given(st.builds(SourceRef, *[st.text(st.characters(exclude_categories=["Cs"]))] * 7, st.integers(0, 2**53)))
 def test_every_source_survives_its_text_form(source: SourceRef) -> None:
     assert SourceRef.from_json(source.to_json()) == source
+
+
+def test_a_text_too_long_for_a_mark_is_none_and_not_kept() -> None:
+    text = SourceRef("h", "h", "v1", "ConfigMap", "shop", "web", "u", 1).to_json()
+    assert SourceRef.from_json(text.ljust(4096)) is not None
+    kept = SourceRef._read.cache_info().currsize
+    assert SourceRef.from_json(text.ljust(4097)) is None
+    assert SourceRef._read.cache_info().currsize == kept
