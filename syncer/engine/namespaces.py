@@ -133,7 +133,10 @@ class NamespaceBook:
     async def refresh(self, found: KubeObject) -> None:
         """Bring the labels of a namespace that we made to what the upstream one says now."""
         rendered = self._render(found.name)
-        if rendered is None or found.annotations.get("syncline.io/applied") == rendered.hash:
+        if rendered is None or not is_ours(found, self._hub_id):
+            return
+        wanted = rendered.manifest["metadata"].get("labels") or {}
+        if wanted.items() <= found.labels.items() and found.annotations.get("syncline.io/applied") == rendered.hash:
             return
         body = dict(rendered.manifest)
         body["metadata"] = {**body["metadata"], "uid": found.uid}
@@ -143,9 +146,11 @@ class NamespaceBook:
         except Conflict:
             self.forget(found.name)  # gone or another one: the next object that needs it finds out
 
-    async def remove_if_empty(self, found: KubeObject, discovery: Discovery) -> str:
+    async def remove_if_empty(self, found: KubeObject, discovery: Discovery, needed: Callable[[], bool]) -> str:
         """Delete a namespace of ours in which only our leftovers or the platform's own objects are left.
 
+        Args:
+            needed: asked again just before the delete, because the listing takes seconds.
         Returns:
             "" when it was deleted, else what keeps it: the first foreign object, or what may not or cannot be listed.
         Raises:
@@ -165,6 +170,9 @@ class NamespaceBook:
                 blocker = f"{info.group_resource} may not be listed, so they may be in it"
             if blocker:
                 return blocker
+        if needed():
+            return "it is needed again"
+        self._ready.pop(found.name, None)  # whoever comes while the delete is under way asks the server
         try:
             self.writes += 1
             await self._client.delete(NAMESPACES, "", found.name, uid=found.uid)

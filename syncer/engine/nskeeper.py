@@ -84,11 +84,13 @@ class NamespaceKeeper:
         except (SyncError, NotProven) as error:
             log.debug("namespace pass failed", target=key[0], namespace=name, error=str(error))
             self.queue.retry(key, now, self._world.rng)
+        except Exception:  # a malformed answer must not lose the namespace
+            log.exception("namespace pass failed", target=key[0], namespace=name)
+            self.queue.retry(key, now, self._world.rng, floor_seconds=BUSY_SECONDS)
 
     async def _remove(self, target: TargetRuntime, found: KubeObject) -> float:
         """Try to remove a namespace whose upstream one is not in the cache; seconds until the next look."""
-        ours = any(source.key.namespace == found.name for source, _ in self._world.pairs_on(target.name))
-        if ours or not target.read:
+        if self._needed(target, found.name) or not target.read:
             return BUSY_SECONDS
         try:
             await self._upstream.get(NAMESPACES, "", found.name)
@@ -98,7 +100,9 @@ class NamespaceKeeper:
             return BUSY_SECONDS  # it is there: our cache will learn of it
         await self._guard.verify(self._world.clock())
         assert target.link is not None
-        blocker = await target.link.book.remove_if_empty(found, target.link.discovery)
+        blocker = await target.link.book.remove_if_empty(
+            found, target.link.discovery, lambda: self._needed(target, found.name)
+        )
         if blocker:
             log.info("namespace kept", target=target.name, namespace=found.name, because=blocker)
             return KEPT_SECONDS
@@ -109,3 +113,8 @@ class NamespaceKeeper:
             evidence="upstream namespace answers 404, nothing left in it",
         )
         return KEPT_SECONDS
+
+    def _needed(self, target: TargetRuntime, name: str) -> bool:
+        """Whether the upstream namespace is there, or an object of ours is or should be in it."""
+        pairs = self._world.pairs_on(target.name)
+        return name in self._world.namespaces or any(source.key.namespace == name for source, _ in pairs)

@@ -84,6 +84,8 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
         present: its status as it stands; conditions keep their transition times, finished runs stay.
         now: RFC 3339.
     """
+    if record.compiled is None:
+        return _invalid(record, present, now)
     uid = record.manifest.uid
     selected = record.selection.selected if record.selection is not None else ()
     folds = {target: Fold() for target in selected}
@@ -118,6 +120,14 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
     status["reason"] = reason
     status["conditions"] = _timed(conditions, present.get("conditions") or (), record.manifest.generation, now)
     return status
+
+
+def _invalid(record: PlacementRecord, present: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Says why nothing is done; its targets and finished runs stay: they are all that is remembered of them."""
+    generation = record.manifest.generation
+    conditions, reason = _conditions(record, {}, [], [])
+    timed = _timed(conditions, present.get("conditions") or (), generation, now)
+    return {**present, "observedGeneration": generation, "reason": reason, "conditions": timed}
 
 
 def _count(source: Source, uid: str, folds: Mapping[str, Fold]) -> None:

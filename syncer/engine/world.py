@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.api.names import SYNCED_FINALIZER
 from syncer.engine.budget import DeletionBudget
 from syncer.engine.pair import State
 from syncer.engine.state import Pair, PlacementRecord, Source
@@ -105,7 +106,7 @@ class World:
 
     def forget_if_done(self, source: Source) -> None:
         """Drop a source that is gone upstream and on every target, or that nothing selects and no target holds."""
-        if source.object is not None and (source.plan.matched or source.object.finalizers):
+        if source.object is not None and (source.plan.matched or SYNCED_FINALIZER in source.object.finalizers):
             return
         if all(pair.outcome.state is State.GONE for pair in source.pairs.values()) and not source.plan.assignments:
             self.sources.pop(source.key, None)
