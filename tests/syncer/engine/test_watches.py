@@ -120,3 +120,18 @@ async def test_a_kind_that_is_served_in_another_version_is_watched_in_that_one()
     assert before.task.cancelled()
     assert after.informer.info == new
     watches.stop_target(target)
+
+
+async def test_after_a_question_that_was_given_up_absence_proves_nothing() -> None:
+    realm = Realm()
+    realm.upstream.stuck = True
+    realm.upstream.name = "upstream"  # type: ignore[attr-defined]
+    discovery = Discovery(cast(ClusterClient, realm.upstream))
+    discovery._parts = {"/api": cast(Any, type("Part", (), {"groups": {}, "stale": set()}))}
+    assert discovery.find("v1", "Secret") is None
+    asking = asyncio.create_task(discovery.refresh())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    with pytest.raises(TransientError):
+        discovery.find("v1", "Secret")
