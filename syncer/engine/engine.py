@@ -183,6 +183,7 @@ class Engine:
             self._suspect()
             if event.object is not None:
                 self._telling.forget(event.object.uid)
+                self._placement_changed(event.object.uid)
 
     def _namespace_event(self, event: InformerEvent) -> None:
         self._catalog.namespace_event(event)
@@ -451,7 +452,8 @@ class Engine:
                 if target.link is not None:
                     target.link.book.forget_problems()
                 freeze = self.world.budget.frozen(target.name)
-                if freeze is not None and not freeze.waiting:  # what it held back is not wanted any more
+                sure = target.ready and target.read and not self.sight.blind(None)  # else deletes may not have asked
+                if freeze is not None and not freeze.waiting and sure:  # what it held back is not wanted any more
                     self.world.budget.acknowledge(target.name, freeze.token, self.world.clock())
                     self.frozen_changed(target.name)
             for source in list(self.world.sources.values()):
