@@ -8,6 +8,7 @@ from syncer.api.names import SYNCED_FINALIZER, Reason
 from syncer.api.policy import builtin_kind
 from syncer.engine.pair import ABSENT, Observation, State, Unknown
 from syncer.engine.planner import RUNS_ONCE
+from syncer.engine.sight import LOOKING_UP
 from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
 from syncer.engine.state import Assignment, Pair, PlacementRecord, Source
 from syncer.engine.targets import TargetRuntime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 REPLICAS = PathRule("/spec/replicas", "Ignore")
 _SAME = Same()
-LANDING_RETRY_SECONDS = 0.5
+LANDING_RETRY_SECONDS = 2.0
 API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
 
 
@@ -110,7 +111,7 @@ def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, targ
 
 def _blind_retry(sight: Sight) -> float:
     """A look-up of kinds takes milliseconds, a list that fails may take long."""
-    return 0.1 if sight.unsettled else 2.0
+    return 0.1 if sight.unsettled == LOOKING_UP else 2.0
 
 
 def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
