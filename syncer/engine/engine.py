@@ -194,6 +194,8 @@ class Engine:
     def _target_event(self, event: InformerEvent) -> None:
         item = event.object
         if item is None:
+            if event.type == "SYNCED":
+                self._catalog.targets_read()
             return
         if event.type == "DELETED":
             known = self.world.targets.get(item.name)
