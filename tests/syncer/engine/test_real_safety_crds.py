@@ -142,6 +142,28 @@ async def test_the_going_of_one_crd_is_no_wish_of_its_placements(engine: Running
     assert writes(engine, "downstream") == before
 
 
+async def test_the_going_of_one_crd_is_no_wish_of_its_placements(engine: Running) -> None:
+    """F60, P3: the targets stay, and a placement that went with its CRD takes nothing along."""
+    names = {f"c{i}" for i in range(5)}
+    everything = placement("all", "shop", engine.targets.values(), CONFIG_MAPS)
+    await engine.apply(everything, *(config_map(name, "shop", k="1") for name in names))
+    await until(lambda: writes(engine, "downstream") >= 6, "placed")
+    await quiet(engine)
+    there, before = await uids(engine), writes(engine, "downstream")
+    await engine.kubectl("upstream", "delete", "crd", "placements.syncline.io", "--timeout=20s")
+    await install(engine.fleet)
+    await until(lambda: not engine.engine.world.frozen and not engine.engine.sight.blind(None), "thawed", seconds=40)
+    await asyncio.sleep(2.0)
+    assert await uids(engine) == there
+    await engine.apply(everything)
+    await engine.until(
+        "upstream", "placement", "all", "shop", lambda o: o["status"]["objects"] == 5, "placed again", seconds=40
+    )
+    await quiet(engine)
+    assert await uids(engine) == there
+    assert writes(engine, "downstream") == before
+
+
 def widget_crd() -> dict[str, Any]:
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
