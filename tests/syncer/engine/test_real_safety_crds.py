@@ -121,28 +121,6 @@ async def test_without_our_crds_nothing_is_deleted_and_with_them_again_nothing_i
 
 
 async def test_the_going_of_one_crd_is_no_wish_of_its_placements(engine: Running) -> None:
-    """F60, P3: the targets stay, and a placement that went with its CRD takes nothing along, with the CRD back or not."""
-    names = {f"c{i}" for i in range(5)}
-    everything = placement("all", "shop", engine.targets.values(), CONFIG_MAPS)
-    await engine.apply(everything, *(config_map(name, "shop", k="1") for name in names))
-    await until(lambda: writes(engine, "downstream") >= 6, "placed")
-    await quiet(engine)
-    there, before = await uids(engine), writes(engine, "downstream")
-    await engine.kubectl("upstream", "delete", "crd", "placements.syncline.io", "--timeout=20s")
-    await install(engine.fleet)
-    await until(lambda: not engine.engine.world.frozen and not engine.engine.sight.blind(None), "thawed", seconds=40)
-    await asyncio.sleep(2.0)
-    assert await uids(engine) == there
-    await engine.apply(everything)
-    await engine.until(
-        "upstream", "placement", "all", "shop", lambda o: o["status"]["objects"] == 5, "placed again", seconds=40
-    )
-    await quiet(engine)
-    assert await uids(engine) == there
-    assert writes(engine, "downstream") == before
-
-
-async def test_the_going_of_one_crd_is_no_wish_of_its_placements(engine: Running) -> None:
     """F60, P3: the targets stay, and a placement that went with its CRD takes nothing along."""
     names = {f"c{i}" for i in range(5)}
     everything = placement("all", "shop", engine.targets.values(), CONFIG_MAPS)
