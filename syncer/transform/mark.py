@@ -6,7 +6,7 @@ Downstream text is untrusted: everything read here may have been written by anyb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, Protocol
@@ -48,7 +48,7 @@ class SourceRef:
 
     def to_json(self) -> str:
         """Canonical text for the annotation."""
-        wire = {_WIRE.get(name, name): value for name, value in asdict(self).items()}
+        wire = {_WIRE.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
         return orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
