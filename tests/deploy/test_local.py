@@ -174,7 +174,13 @@ def test_a_killed_up_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
 def test_an_interrupted_up_ends_what_it_started(tmp_path: Path) -> None:
     command = [*CLI, "up", "--light", "--targets", "east", "--dir", str(tmp_path)]
     table = ProcessTable(tmp_path)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
+    # A shell starts what runs in its background with SIGINT ignored, and that is inherited: give the child what a terminal does.
+    inherited = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    with up:
         wait_until(lambda: table.read("upstream.apiserver"))
         started = table.records()
         up.send_signal(signal.SIGINT)
