@@ -25,6 +25,7 @@ MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
 OURS: Final = "?fieldManager=syncline&force=true"  # how the engine applies
 AT_ONCE: Final = 16  # requests in flight per cluster in tight loops
+RETRIES: Final = 20  # of a request that the API server puts off
 
 OnChange = Callable[[float, str, dict[str, Any]], None]  # monotonic seconds, event type, object
 
@@ -69,7 +70,11 @@ class Api:
             also: HTTP statuses that are fine besides those below 300.
         """
         data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        status, answer = await self.send(method, path, data, content)
+        for _ in range(RETRIES):
+            status, answer = await self.send(method, path, data, content)
+            if status != 429:  # "storage is (re)initializing", after a CRD has changed
+                break
+            await asyncio.sleep(1)
         if status >= 300 and status not in also:
             raise RequestFailed(f"{self.name}: {method} {path}: {status} {answer[:300].decode(errors='replace')}")
         return dict(orjson.loads(answer))
