@@ -309,14 +309,24 @@ class Aggregator:
         return {key: value for key, value in status.items() if key not in _DEFAULTED}
 
     def _nothing_yet(self, previous: Mapping[str, Any]) -> bool:
-        """No target has ever said anything: not heard of, or the object is new and on its way."""
-        if not self._order or len(self._absent) < len(self._order):
+        """No target has said anything of its own yet: not heard of, or the object is new and nobody acted on it."""
+        if not self._order or any(self._totals):
             return False
-        slots = [self._slots[name] for name in self._order]
-        if any(slot.stale_since is not None for slot in slots):
+        new = not compact(self._said(previous), zeros=self._rules.typed)
+        return all(self._speechless(self._slots[name], new) for name in self._order)
+
+    def _speechless(self, slot: _Slot, new: bool) -> bool:
+        """Whether a target has nothing to say of an object that may be `new`: its copy is on the way or untouched."""
+        report = slot.report
+        if slot.stale_since is not None:
             return False
-        reasons = {slot.report.reason for slot in slots if slot.report is not None}
-        return not reasons or (reasons == {NOT_THERE} and not compact(self._said(previous), zeros=self._rules.typed))
+        if report is None:
+            return True
+        if not new or slot.note[0]:
+            return False
+        if not report.present:
+            return report.reason == NOT_THERE
+        return self._rules.generational is True and report.observed_generation < report.source_generation
 
     def _canonical(self, status: Mapping[str, Any]) -> bytes:
         said = {key: value for key, value in status.items() if key not in _SERVER_SET}

@@ -39,6 +39,34 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     assert made.summary("east") == (False, Health.UNKNOWN, "no status yet")
 
 
+def test_a_new_object_that_no_controller_has_looked_at_says_nothing_yet() -> None:
+    """A controller's first words come before its first look: nobody can use them, and each would cost a write."""
+    made = aggregator("east", "west")
+    untouched = {"metadata": {"name": "web", "generation": 1}, "status": {}}
+    begun = {**untouched, "status": {"conditions": [condition("Progressing", "True", "NewReplicaSetCreated")]}}
+    made.put(reported("east", untouched))
+    made.put(reported("west", begun))
+    assert made.status(source(), now=NOW) is None
+    assert made.status(source({"replicas": 6}), now=NOW) is not None, "one that was there has lost its replicas"
+    made.put(reported("east", deployment(3, available=0)))
+    assert merged(made, source())["unavailableReplicas"] == 3
+
+
+def test_what_is_known_of_a_new_object_is_told_at_once() -> None:
+    """Counters, the reason why Pods do not run, and a target out of reach are news even before the first look."""
+    begun = {"metadata": {"name": "web", "generation": 1}, "status": {}}
+    for tell in (
+        lambda made: made.put(reported("east", {**begun, "status": {"replicas": 1}})),
+        lambda made: made.note("east", "FailedCreate", "quota"),
+        lambda made: made.stale("east", 1.0),
+    ):
+        made = aggregator("east")
+        made.put(reported("east", begun))
+        assert made.status(source(), now=NOW) is None
+        tell(made)
+        assert made.status(source(), now=NOW) is not None
+
+
 def test_counters_are_summed_and_conditions_name_their_targets() -> None:
     made = aggregator("east", "west")
     made.put(reported("west", deployment(2)))
