@@ -1,35 +1,29 @@
-"""What runs while this replica leads: engine, SyncTarget controller, kopf, Events, and the published hub address."""
+"""What runs while this replica leads: engine, SyncTarget controller, Events, and the published hub address."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import structlog
 
-from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
+from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
-from syncer.api.synctarget import SyncTarget
-from syncer.controllers.kopf_edge import Admission, KopfEdge
+from syncer.controllers.kopf_edge import KopfEdge
 from syncer.controllers.synctargets import SyncTargetController
 from syncer.controllers.target import ProbeSettings
 from syncer.engine.engine import Engine
-from syncer.errors import SyncError, TerminalError, TransientError
+from syncer.errors import SyncError, TransientError
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
-from syncer.kube.credentials import ClusterCredentials
-from syncer.kube.discovery import Discovery
-from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 from syncer.settings import OperatorSettings
 from syncer.webhooks.configurations import withdraw
 from syncer.webhooks.findings import Context, ServedKind
-from syncer.webhooks.handlers import AdmissionHandlers, Known, SubjectAccessReviews
 from syncer.webhooks.rules import require_valid
-from syncer.webhooks.server import AdmissionServer
 
 INSIST_SECONDS: Final = 5.0
 
@@ -43,9 +37,8 @@ class Process:
     Attributes:
         upstream: client whose writes are guarded by the lease.
         guard: the lease's check, for clients of targets.
-        credentials: makes new credentials of the upstream.
         publish: writes the hub's address where the CLI looks for it.
-        loop_factory: makes a loop for kopf's thread; None for asyncio's.
+        edge: tells of SyncTargets.
     """
 
     settings: OperatorSettings
@@ -53,73 +46,17 @@ class Process:
     upstream: ClusterClient
     hub_id: str
     guard: Callable[[], None]
-    credentials: Callable[[], ClusterCredentials]
     publish: Callable[[], Awaitable[None]]
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    edge: KopfEdge
 
 
-class EnginePort:
-    """The engine as the SyncTarget controller sees it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None:
-        self._engine.attach_target(name, uid, client, discovery)
-
-    def attached(self, name: str) -> bool:
-        return self._engine.attached(name)
-
-    def detach_target(self, name: str, reason: str) -> None:
-        self._engine.detach_target(name, reason)
-
-    def target_reachable(self, name: str, reachable: bool, since: float, message: str) -> None:
-        self._engine.target_reachable(name, reachable, since, message)
-
-    def drained(self, name: str) -> bool:
-        return self._engine.drained(name)
-
-    def frozen(self, name: str) -> tuple[str, str] | None:
-        return self._engine.frozen(name)
+class CountingEngine(Engine):
+    """The engine, with the count that `.status.objects` of SyncTargets means."""
 
     def objects(self, name: str) -> int:
-        """Objects of ours that are on the target."""
-        runtime = self._engine.world.targets.get(name)
+        """Objects of ours that are on the target; kept as they come and go, and not counted anew at each heartbeat."""
+        runtime = self.world.targets.get(name)
         return runtime.synced if runtime is not None else 0
-
-
-class AdmissionView:
-    """The engine's placements and targets for admission reviews, which run in kopf's thread.
-
-    Only whole copies of the engine's tables are taken there, and nothing is changed; a copy of a dict's values is one
-    step of the interpreter.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._parsed: dict[str, tuple[str, AnyPlacement]] = {}  # {uid: (resourceVersion, model)}
-
-    def targets(self) -> dict[str, SyncTarget]:
-        return {runtime.name: runtime.model for runtime in list(self._engine.world.targets.values())}
-
-    def placements(self) -> list[AnyPlacement]:
-        """The valid ones."""
-        manifests = [record.manifest for record in list(self._engine.world.placements.values())]
-        models = {item.uid: (item.resource_version, model) for item, model in self._models(manifests)}
-        self._parsed = models
-        return [model for _, model in models.values()]
-
-    def _models(self, manifests: Iterable[KubeObject]) -> Iterable[tuple[KubeObject, AnyPlacement]]:
-        for item in manifests:
-            known = self._parsed.get(item.uid)
-            if known is not None and known[0] == item.resource_version:
-                yield item, known[1]
-                continue
-            kind: type[Placement | ClusterPlacement] = Placement if item.namespace else ClusterPlacement
-            try:
-                yield item, kind.parse(item.manifest())
-            except TerminalError:
-                continue
 
 
 class Term:
@@ -129,7 +66,7 @@ class Term:
         self._process = process
         settings = process.settings
         self._events = EventRecorder(process.upstream, process.metrics)
-        self.engine = Engine(
+        self.engine = CountingEngine(
             upstream=process.upstream,
             hub_id=process.hub_id,
             workspace=process.hub_id,
@@ -141,20 +78,13 @@ class Term:
         self._targets = SyncTargetController(
             upstream=process.upstream,
             upstream_kinds=self.discovery.resources,
-            engine=EnginePort(self.engine),
+            engine=self.engine,
             metrics=process.metrics,
             hub_id=process.hub_id,
             guard=process.guard,
             probe=ProbeSettings(settings.probe_seconds, settings.probe_timeout_seconds, settings.probe_failures),
         )
         self.engine.frozen_changed = self._targets.look_again
-        self._kopf = KopfEdge(
-            credentials=process.credentials,
-            on_target=self._targets.notify,
-            admission=self._admission if settings.webhooks == "auto" else None,
-            loop=asyncio.get_running_loop(),
-            loop_factory=process.loop_factory,
-        )
 
     def _check(self, placement: AnyPlacement) -> None:
         """The rules of admission, once more: webhooks may be off, or may have been away."""
@@ -168,19 +98,9 @@ class Term:
         except TransientError:
             return builtin_kind(api_version, kind)
 
-    @property
-    def health(self) -> str:
-        """Why the process should be restarted; "" if it should not."""
-        return f"kopf {self._kopf.problem}" if self._kopf.problem else ""
-
-    @property
-    def readiness(self) -> str:
-        """What is not up yet; "" once everything is."""
-        return "" if self._kopf.ready else "kopf is starting"
-
     async def run(self) -> None:
         """Lead until cancelled; raises what ended the engine."""
-        self._kopf.start()
+        self._process.edge.follow(self._targets.notify)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(), name="engine")
             group.create_task(self._events.run(), name="events")
@@ -197,20 +117,8 @@ class Term:
 
     async def close(self) -> None:
         """End what does not end with `run`."""
+        self._process.edge.follow(None)
         await self._targets.close()
-        await self._kopf.stop()
-
-    def _admission(self, client: ClusterClient) -> Admission:
-        """Called in kopf's thread, with a client of its loop."""
-        settings, view = self._process.settings, AdmissionView(self.engine)
-        known = Known(
-            targets=view.targets,
-            placements=view.placements,
-            resolve=self.discovery.find,
-            hub_id=lambda: self._process.hub_id,
-        )
-        server = AdmissionServer(client, bind=settings.webhook_bind, url=settings.webhook_url)
-        return Admission(server, AdmissionHandlers(SubjectAccessReviews(client), known).register)
 
 
 async def _insist(complaint: str, work: Callable[[], Awaitable[None]]) -> None:

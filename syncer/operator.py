@@ -1,7 +1,7 @@
 """`syncline operator`: builds everything, runs it, and ends it in order.
 
 Reading order: `run` (the process), `Operator.start` (what must be there), `Operator.serve` (election, terms, signals),
-`syncer.leading` (what runs while this replica leads).
+`syncer.leading` (what runs while this replica leads), `syncer.replica` (what runs in every replica).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from syncer.leading import Process, Term
 from syncer.lease import AlwaysLeading, Lease, LeaseTiming
 from syncer.logs import configure_logs
 from syncer.metrics import Metrics
+from syncer.replica import Replica
 from syncer.settings import OperatorSettings, StartError, unknown_variables
 from syncer.watchdog import LoopWatchdog
 
@@ -80,6 +81,7 @@ class Operator:
         self._health = Health()
         self._stop = asyncio.Event()
         self._term: Term | None = None
+        self._replica: Replica | None = None
         self._closers: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
 
@@ -113,7 +115,8 @@ class Operator:
         settings = self._settings
         credentials = self._make_credentials()
         # The lease is written while not leading, so that client has no guard; nothing else writes through it but what
-        # every replica may write: our namespace, the hub's authority and address.
+        # every replica may write: our namespace, the hub's authority and address. (Webhook configurations too are
+        # written without a guard, in kopf's thread.)
         self._control = self._client(credentials)
         timing = LeaseTiming(settings.lease_seconds, settings.lease_renew_seconds, settings.lease_retry_seconds)
         self._lease: Lease | AlwaysLeading = (
@@ -130,6 +133,15 @@ class Operator:
         self._hub = Hub(self._control, authority, url=settings.hub_url)
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
         await self._hub.start(api.app(), settings.hub_bind)
+        self._replica = Replica(
+            settings,
+            control=self._control,
+            hub_id=self._hub_id,
+            credentials=self._make_credentials,
+            authority=authority,
+            leads=lambda: self._lease.leads,
+            loop_factory=_loop_factory(),
+        )
         # What was built up to here stays for ever; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -143,7 +155,11 @@ class Operator:
             on_stall=self._lease.step_down,
         )
         watchdog.start()
-        background = [asyncio.create_task(self._hub.keep_fresh(), name="hub")]
+        assert self._replica is not None
+        background = [
+            asyncio.create_task(self._hub.keep_fresh(), name="hub"),
+            asyncio.create_task(self._replica.run(), name="replica"),
+        ]
         election = asyncio.create_task(self._lease.run(), name="election")
         code = 0
         try:
@@ -158,21 +174,22 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*background, election, return_exceptions=True)
             await self._lease.release()
+            await self._replica.close()  # the last to go: reviews are answered while work is drained
             watchdog.stop()
         log.info("stopped", exit_code=code)
         return code
 
     async def _lead(self, election: asyncio.Task[None]) -> int:
         """One term; over when the election is. Returns a non-zero exit code if the process should end."""
+        assert self._replica is not None
         process = Process(
             self._settings,
             self._metrics,
             self._upstream,
             self._hub_id,
             self._lease.check,
-            self._make_credentials,
             self._publish,
-            _loop_factory(),
+            self._replica.edge,
         )
         self._term = term = Term(process)
         running = asyncio.create_task(term.run(), name="term")
@@ -283,9 +300,9 @@ class Operator:
             ) from error
 
     async def _serve_health(self, authenticator: Authenticator, authorizer: Authorizer) -> None:
-        self._health.live["leading"] = lambda: self._term.health if self._term else ""
+        self._health.live["replica"] = lambda: self._replica.health if self._replica else ""
         self._health.ready["election"] = self._election_problem
-        self._health.ready["leading"] = lambda: self._term.readiness if self._term else ""
+        self._health.ready["replica"] = lambda: self._replica.readiness if self._replica else "starting"
         bind = self._settings.http_bind
         app = health_app(
             self._health,

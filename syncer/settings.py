@@ -33,7 +33,7 @@ MAX_CONFIG_BYTES: Final = 1 << 20
 # Names that the design has and this version does not: switching one on is refused, never ignored.
 LATER_GATES: Final = frozenset({"PullMode", "Quota", "Tunnel", "Upsync", "Views", "WavedRollout"})
 # Environment variables with our prefix that belong to other tools of this project.
-FOREIGN_VARIABLES: Final = frozenset({"SYNCLINE_ASSETS", "SYNCLINE_CONFIG"})
+FOREIGN_VARIABLES: Final = frozenset({"SYNCLINE_ASSETS", "SYNCLINE_CONFIG", "SYNCLINE_DEBUG"})
 
 
 class StartError(SyncError):

@@ -2,7 +2,7 @@
 
 kopf watches SyncTargets and serves the admission reviews. Its handlers pass names on and return. It has its own thread
 because an operator that ends cancels every task of its loop, and because one ERROR event in a watch ends an operator:
-here it is started again, and the process is not live meanwhile.
+here it is started again, and the process is not ready meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials, Grant
 
 FIRST_PAUSE_SECONDS: Final = 1.0  # before kopf is started again; doubled up to the longest
-LONGEST_PAUSE_SECONDS: Final = 30.0
+LONGEST_PAUSE_SECONDS: Final = 10.0
 HEALTHY_SECONDS: Final = 60.0  # a run this long forgets earlier failures
 STOP_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 0.1  # closed TLS connections need a few turns of the loop to say goodbye
@@ -46,7 +46,6 @@ class KopfEdge:
 
     Args:
         credentials: makes credentials of the upstream cluster; called in kopf's thread, for they belong to a loop.
-        on_target: called on `loop` with the name of a SyncTarget that came, changed or went.
         admission: makes the webhooks' server and handlers from a client in kopf's loop; None without webhooks.
         loop: the process's main loop.
         loop_factory: makes kopf's own loop; None for asyncio's.
@@ -56,19 +55,20 @@ class KopfEdge:
         self,
         *,
         credentials: Callable[[], ClusterCredentials],
-        on_target: Callable[[str], None],
         admission: Callable[[ClusterClient], Admission] | None,
         loop: asyncio.AbstractEventLoop,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
-        self._on_target = on_target
+        self._on_target: Callable[[str], None] | None = None
+        self._targets: set[str] = set()  # names of the SyncTargets that are there; the main loop's
         self._admission = admission
         self._loop = loop
         self._loop_factory = loop_factory
         self._clock = clock
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
         self._problem = "not started"
@@ -76,23 +76,39 @@ class KopfEdge:
         self._stop_kopf: asyncio.Event | None = None
 
     @property
-    def problem(self) -> str:
-        """Why kopf is not running; "" while it is. For `/healthz`."""
-        if not self._thread.is_alive() and not self._stop.is_set():
-            return self._problem or "its thread ended"
-        return self._problem
+    def dead(self) -> str:
+        """Why only a new process would help; "" while kopf runs or is about to be started again. For `/healthz`."""
+        started = self._thread.ident is not None
+        return "its thread ended" if started and not self._thread.is_alive() and not self._stop.is_set() else ""
 
     @property
-    def ready(self) -> bool:
-        """Whether this run of kopf has finished its start-up."""
-        return self._ready.is_set()
+    def problem(self) -> str:
+        """Why kopf is not up now; "" once it is. For `/readyz`: it is started again by itself."""
+        return self.dead or self._problem or ("" if self._ready.is_set() else "is starting")
 
     def start(self) -> None:
         self._thread.start()
 
+    def follow(self, on_target: Callable[[str], None] | None) -> None:
+        """From now on tell the name of each SyncTarget that comes, changes or goes; those that are there at once.
+
+        Call on the main loop, where `on_target` is called too; None tells nobody any more.
+        """
+        self._on_target = on_target
+        if on_target is not None:
+            self._hurry.set()  # who leads was elected just now, so upstream answers
+            for name in sorted(self._targets):
+                on_target(name)
+
+    def _heard(self, name: str, gone: bool) -> None:
+        (self._targets.discard if gone else self._targets.add)(name)
+        if self._on_target is not None:
+            self._on_target(name)
+
     async def stop(self) -> None:
         """End kopf; gives up waiting after a few seconds, since the thread cannot outlive the process."""
         self._stop.set()
+        self._hurry.set()
         with suppress(RuntimeError):  # its loop is closed already
             if self._kopf_loop is not None and self._stop_kopf is not None:
                 self._kopf_loop.call_soon_threadsafe(self._stop_kopf.set)
@@ -117,7 +133,9 @@ class KopfEdge:
             if self._clock() - started > HEALTHY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.error("kopf ended and is started again", reason=why, pause_seconds=pause)
-            self._stop.wait(pause)
+            self._hurry.clear()
+            if not self._stop.is_set():  # which may have been set, and hurried, just before
+                self._hurry.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _operate(self) -> None:
@@ -144,8 +162,8 @@ class KopfEdge:
             grants.append(grant)
             return kopf.AiohttpSession(server=credentials.server, aiohttp_session=open_session(credentials, grant))
 
-        async def target_event(name: str, **_: Any) -> None:
-            self._loop.call_soon_threadsafe(self._on_target, name)
+        async def target_event(name: str, event: Any, **_: Any) -> None:
+            self._loop.call_soon_threadsafe(self._heard, name, event["type"] == "DELETED")
 
         kopf.on.login(registry=registry)(login)
         kopf.on.event(GROUP, VERSION, "synctargets", registry=registry)(target_event)

@@ -102,12 +102,37 @@ def authority_hash(certificate: bytes) -> str:
     return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
-def server_context() -> ssl.SSLContext:
-    """TLS 1.2 and up; a client certificate may be shown, and then must come from an authority that is loaded."""
+def server_context(*, client_certificates: bool = True) -> ssl.SSLContext:
+    """TLS 1.2 and up.
+
+    Args:
+        client_certificates: one may be shown, and then must come from an authority that is loaded.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_OPTIONAL if client_certificates else ssl.CERT_NONE
     return context
+
+
+class ServingCertificate:
+    """A listener's certificate under the installation's authority, made anew at two thirds of its life."""
+
+    def __init__(self, authority: KeyPair, context: ssl.SSLContext) -> None:
+        self.authority = authority
+        self.context = context
+        self._issued: datetime | None = None
+
+    def refresh(self, hosts: Iterable[str], *, now: datetime) -> None:
+        """Issue one if there is none or it is due; new connections are shown it at once.
+
+        Args:
+            now: UTC.
+        Raises:
+            ValueError: the authority cannot sign.
+        """
+        if self._issued is None or now - self._issued > RENEW_AFTER:
+            load_pair(self.context, issue_server(self.authority, hosts, now=now))
+            self._issued = now
 
 
 def load_pair(context: ssl.SSLContext, pair: KeyPair) -> None:

@@ -18,12 +18,10 @@ from aiohttp import web
 from syncer.api.names import HUB_CONFIGMAP, SPEC_MANAGER, SYSTEM_NAMESPACE
 from syncer.errors import SyncError
 from syncer.hub.certificates import (
-    RENEW_AFTER,
     KeyPair,
+    ServingCertificate,
     authority_hash,
     check_authority,
-    issue_server,
-    load_pair,
     make_authority,
     server_context,
 )
@@ -141,7 +139,7 @@ class Hub:
         self._authority = authority
         self._configured_url = url
         self._context = server_context()
-        self._issued: datetime | None = None
+        self._certificate = ServingCertificate(authority, self._context)
         self._client_ca = b""
         self._listener: Listener | None = None
         self._hosts: set[str] = set()
@@ -180,10 +178,7 @@ class Hub:
             await self._listener.close()
 
     async def _refresh(self) -> None:
-        now = datetime.now(UTC)
-        if self._issued is None or now - self._issued > RENEW_AFTER:
-            load_pair(self._context, issue_server(self._authority, self._hosts, now=now))
-            self._issued = now
+        self._certificate.refresh(self._hosts, now=datetime.now(UTC))
         authorities = await client_authorities(self._client)
         if authorities and authorities != self._client_ca:
             try:

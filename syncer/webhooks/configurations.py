@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,6 +17,8 @@ from syncer.webhooks.rules import KINDS
 
 NAME: Final = GROUP
 _API: Final = "admissionregistration.k8s.io/v1"
+_VALIDATING: Final = "validatingwebhookconfigurations"
+_MUTATING: Final = "mutatingwebhookconfigurations"
 TIMEOUT_SECONDS: Final = 10
 
 # Deletes and the status subresource match no rule below; these keep finalizers, labels and goodbyes out as well, so
@@ -41,18 +44,50 @@ def configurations(url: str, ca_bundle: bytes) -> dict[str, dict[str, Any]]:
     mutating = _webhook(MUTATE, [SyncTarget.plural], url, ca_bundle)
     mutating["reinvocationPolicy"] = "Never"
     return {
-        "validatingwebhookconfigurations": _manifest("ValidatingWebhookConfiguration", validating),
-        "mutatingwebhookconfigurations": _manifest("MutatingWebhookConfiguration", mutating),
+        _VALIDATING: _manifest("ValidatingWebhookConfiguration", validating),
+        _MUTATING: _manifest("MutatingWebhookConfiguration", mutating),
     }
 
 
-async def publish(client: RawClient, url: str, ca_bundle: bytes) -> None:
-    """Create both configurations or bring them back to what they should be.
+class Registered(NamedTuple):
+    """Where the validating configuration points. `ca_bundle` is PEM, as it stands there."""
+
+    url: str
+    ca_bundle: bytes
+
+
+async def registered(client: RawClient) -> Registered | None:
+    """Whom the API server asks now; None where that is nobody.
 
     Raises:
+        SyncError: as the client maps it.
+    """
+    found = await _read(client, _VALIDATING)
+    for webhook in found.get("webhooks") or () if found else ():
+        config = webhook.get("clientConfig") or {}
+        url = str(config.get("url") or "")
+        if webhook.get("name") == f"{VALIDATE}.webhooks.{GROUP}" and url:
+            with suppress(ValueError):  # no base64: nobody is asked there
+                return Registered(url.removesuffix(f"/{VALIDATE}"), base64.b64decode(config.get("caBundle") or ""))
+    return None
+
+
+async def publish(client: RawClient, url: str, ca_bundle: bytes) -> bool:
+    """Create both configurations or bring them back to what they should be; writes only where something differs.
+
+    Returns:
+        Whether anything was written.
+    Raises:
+        Conflict: somebody changed one since it was read; ask again.
         SyncError: as the client maps it; `Forbidden` where the operator's role does not allow it.
     """
+    written = False
     for plural, manifest in configurations(url, ca_bundle).items():
+        found = await _read(client, plural)
+        if found is not None:
+            if _says(found, manifest):
+                continue
+            manifest["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
         await client.request(
             "PATCH",
             f"/apis/{_API}/{plural}/{NAME}",
@@ -60,6 +95,26 @@ async def publish(client: RawClient, url: str, ca_bundle: bytes) -> None:
             body=orjson.dumps(manifest),
             content_type="application/apply-patch+yaml",
         )
+        written = True
+    return written
+
+
+async def _read(client: RawClient, plural: str) -> dict[str, Any] | None:
+    try:
+        answer = await client.request("GET", f"/apis/{_API}/{plural}/{NAME}")
+    except NotFound:
+        return None
+    found: dict[str, Any] = orjson.loads(answer.body)
+    return found
+
+
+def _says(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether every field of our webhook is as wanted; fields and webhooks of others do not matter."""
+    (ours,) = wanted["webhooks"]
+    for webhook in found.get("webhooks") or ():
+        if webhook.get("name") == ours["name"]:
+            return all(webhook.get(field) == value for field, value in ours.items())
+    return False
 
 
 async def withdraw(client: RawClient) -> None:
@@ -68,7 +123,7 @@ async def withdraw(client: RawClient) -> None:
     Raises:
         SyncError: as the client maps it.
     """
-    for plural in ("validatingwebhookconfigurations", "mutatingwebhookconfigurations"):
+    for plural in (_VALIDATING, _MUTATING):
         with suppress(NotFound):
             await client.request("DELETE", f"/apis/{_API}/{plural}/{NAME}")
 

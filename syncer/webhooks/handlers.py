@@ -102,15 +102,15 @@ class AdmissionHandlers:
         if new is None or (operation == "UPDATE" and not _changes_intent(old, new)):
             return
         manifest = plain(new)
-        context = self._known.context()
         try:
+            context = self._known.context()
             findings = check(manifest, context)
             warnings.extend(str(finding) for finding in findings if finding.severity == "warning")
             errors = [finding for finding in findings if finding.severity == "error"]
             if not errors:
                 errors = await self._refusals(user_of(userinfo), None if old is None else plain(old), manifest, context)
         except SyncError as error:
-            raise kopf.AdmissionError(f"your rights cannot be checked now, try again: {error}", code=503) from error
+            raise kopf.AdmissionError(f"this cannot be checked now, try again: {error}", code=503) from error
         if errors:
             code = max((finding.code for finding in errors), key=(422, 403).index)
             raise kopf.AdmissionError("; ".join(map(str, errors)), code=code)

@@ -19,14 +19,17 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from syncer.api.names import Reason
-from syncer.errors import SyncError, TerminalError
+from syncer.errors import TerminalError
+from syncer.hub.certificates import KeyPair, ServingCertificate, server_context
 from syncer.settings import Bind
-from syncer.webhooks.certificates import ServingCertificates
-from syncer.webhooks.configurations import publish
+from syncer.webhooks.configurations import Registered
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
+from syncer.webhooks.registration import CHECK_SECONDS, HttpCaller, Registration
 
 ANY_PORT: Final = Bind("127.0.0.1", 0)
 MAX_REVIEW_BYTES: Final = 16 << 20  # old and new object, 3 MiB each at most, in JSON
+RENEWAL_SECONDS: Final = 3600.0  # between two looks at the certificate's age
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - {bound: how this machine reaches it}
 _REASONS: Final = {403: "Forbidden", 422: "Invalid", 503: "ServiceUnavailable"}
 
 log = structlog.get_logger(__name__)
@@ -56,70 +59,91 @@ class _Review(BaseModel):
 
 
 class AdmissionServer:
-    """Serves reviews and keeps the webhook configurations pointing here.
+    """Serves reviews, and keeps the webhook configurations pointing to a replica that does.
 
     Args:
-        client: of the upstream cluster.
+        client: of the upstream cluster; without a guard, see `Registration`.
+        authority: the installation's; one for all replicas.
         bind: port 0 takes any free one.
-        url: how the API server reaches this process; None means https://HOST:PORT as bound.
+        url: how the API server reaches this process, or any replica; None means https://HOST:PORT as bound.
+        leads: whether this replica leads at this moment.
         now: UTC clock.
         check_seconds: how soon a removed or changed configuration comes back.
-
-    Attributes:
-        error: why the configurations could not be written at the last try; None when all is well.
     """
 
     def __init__(
         self,
         client: RawClient,
+        authority: KeyPair,
         *,
         bind: Bind = ANY_PORT,
         url: str | None = None,
+        leads: Callable[[], bool] = lambda: True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        check_seconds: float = 60.0,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._client = client
+        self._certificate = ServingCertificate(authority, server_context(client_certificates=False))
         self._bind = bind
         self._url = (url or "").rstrip("/")
-        if not url and bind.host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        if not url and bind.host in _EVERY_ADDRESS:
             raise TerminalError(
                 Reason.INVALID, f"--webhook-bind {bind} needs --webhook-url: say where upstream reaches it"
             )
+        self._hosts = {bind.host, urlsplit(self._url).hostname or bind.host} - set(_EVERY_ADDRESS)
+        self._leads = leads
         self._now = now
         self._check_seconds = check_seconds
-        self.error: str | None = None
+        self._registration: Registration | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why this replica is not ready to be asked; "" once it is. May be called from any thread."""
+        return self._registration.problem if self._registration is not None else "the webhooks are starting"
 
     async def __call__(self, fn: Any) -> AsyncGenerator[Any, None]:
         """kopf's protocol: yields the client config once it serves, and serves until it is closed."""
-        host = self._bind.host
-        hosts = {host, urlsplit(self._url).hostname or host}
-        certificates = ServingCertificates(tuple(sorted(hosts)), now=self._now())
+        self._certificate.refresh(self._hosts, now=self._now())
         application = web.Application(client_max_size=MAX_REVIEW_BYTES)
         application.router.add_post(f"/{{handler:{VALIDATE}|{MUTATE}}}", review_handler(fn))
         runner = web.AppRunner(application, handle_signals=False, access_log=None)
         await runner.setup()
+        caller = HttpCaller()
+        keeping: asyncio.Task[None] | None = None
         try:
-            site = web.TCPSite(runner, *self._bind, ssl_context=certificates.context)
+            site = web.TCPSite(runner, *self._bind, ssl_context=self._certificate.context)
             await site.start()
-            url = self._url or f"https://{Bind(host, runner.addresses[0][1])}"
-            await self._keep(url, certificates)
-            yield {"url": url, "caBundle": base64.b64encode(certificates.ca_bundle).decode()}
+            port = runner.addresses[0][1]
+            own = Registered(
+                self._url or f"https://{Bind(self._bind.host, port)}", self._certificate.authority.certificate
+            )
+            self._registration = Registration(
+                self._client,
+                own=own,
+                address=f"https://{Bind(_EVERY_ADDRESS.get(self._bind.host, self._bind.host), port)}",
+                hostname=urlsplit(own.url).hostname or self._bind.host,
+                leads=self._leads,
+                caller=caller,
+                check_seconds=self._check_seconds,
+            )
+            keeping = asyncio.create_task(self._registration.run(), name="webhook registration")
+            yield {"url": own.url, "caBundle": base64.b64encode(own.ca_bundle).decode()}
             while True:
-                await asyncio.sleep(self._check_seconds)
-                await self._keep(url, certificates)
+                await asyncio.sleep(RENEWAL_SECONDS)
+                self._renew()
         finally:
+            self._registration = None
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+            await caller.close()
             await runner.cleanup()
 
-    async def _keep(self, url: str, certificates: ServingCertificates) -> None:
-        if certificates.is_due(now=self._now()):
-            certificates.renew(now=self._now())
+    def _renew(self) -> None:
         try:
-            await publish(self._client, url, certificates.ca_bundle)
-            self.error = None
-        except SyncError as error:
-            if str(error) != self.error:
-                log.warning("webhook configurations not written", error=str(error), url=url)
-            self.error = str(error)
+            self._certificate.refresh(self._hosts, now=self._now())
+        except ValueError as error:
+            log.error("webhook certificate not renewed", error=str(error))
 
 
 def review_handler(fn: Any) -> Callable[[web.Request], Any]:

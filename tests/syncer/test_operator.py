@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.local.errors import GroundError
 from tests.support.fleet import Kubectl, start_fleet, stop_fleet, wait_until
 from tests.support.process import OperatorProcess, free_port, get, install_crds
 
@@ -263,6 +264,47 @@ def test_a_second_replica_waits_names_the_leader_and_takes_over(
     }
     wait_until(lambda: installed.apply("upstream", manifest), timeout_seconds=10)
     installed("upstream", "delete", "synctarget", "late", "--timeout=15s")
+
+
+def new_placement() -> dict[str, Any]:
+    """One that nobody has made yet."""
+    name = f"p-{time.monotonic_ns()}"
+    spec = {"resources": [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["*"]}], "targets": {"names": ["nowhere"]}}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "syncline.io/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec}
+
+
+def test_ready_means_that_placements_are_taken_at_once(installed: Kubectl, start: Start) -> None:
+    """After a restart the webhooks have another address: nobody is told "ready" before the API server asks there."""
+    for _ in range(3):
+        operator = start()
+        wait_until(operator.ready, every_seconds=0.001)
+        installed.apply("upstream", new_placement())
+        operator.end()
+    with pytest.raises(GroundError, match="failed calling webhook"):
+        installed.apply("upstream", new_placement())
+
+
+def test_placements_are_taken_before_a_killed_leader_is_replaced(installed: Kubectl, start: Start) -> None:
+    """F59: another replica registers itself as soon as the leader's address is silent; the lease runs for a minute."""
+    slow = ("--lease-seconds", "60", "--lease-renew-seconds", "40", "--lease-retry-seconds", "2")
+    first = start(*slow)
+    wait_until(first.ready)
+    second = start(*slow)
+    wait_until(second.ready)
+    first.send(signal.SIGKILL)
+    wait_until(lambda: installed.apply("upstream", new_placement()), timeout_seconds=30)
+    assert not second.leads()
+    assert lease_holder(installed)
+    # A stopped one accepts connections and says nothing.
+    installed("upstream", "delete", "lease", "syncline-operator", "-n", "syncline-system")
+    third = start(*slow)
+    wait_until(third.ready)
+    second.send(signal.SIGSTOP)
+    try:
+        wait_until(lambda: installed.apply("upstream", new_placement()), timeout_seconds=30)
+    finally:
+        second.send(signal.SIGCONT)
 
 
 def test_a_leader_that_was_stopped_comes_back_as_a_follower(installed: Kubectl, start: Start) -> None:

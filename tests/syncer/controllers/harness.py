@@ -151,10 +151,10 @@ async def bench(kubectl: Kubectl, probe: ProbeSettings = QUICK) -> AsyncIterator
     )
     edge = KopfEdge(
         credentials=lambda: ClusterCredentials.from_kubeconfig(path),
-        on_target=controller.notify,
         admission=None,
         loop=asyncio.get_running_loop(),
     )
+    edge.follow(controller.notify)
     edge.start()
     made = Bench(kubectl, engine, controller)
     try:

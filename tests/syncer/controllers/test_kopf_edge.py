@@ -100,10 +100,10 @@ async def running(server: Server, tmp_path: Any) -> AsyncIterator[tuple[KopfEdge
     heard: list[str] = []
     edge = KopfEdge(
         credentials=lambda: ClusterCredentials.from_kubeconfig(config),
-        on_target=heard.append,
         admission=None,
         loop=asyncio.get_running_loop(),
     )
+    edge.follow(heard.append)
     edge.start()
     try:
         yield edge, heard
@@ -126,7 +126,6 @@ async def test_names_of_known_new_and_deleted_targets_are_passed_on(tmp_path: An
         await until(lambda: heard == ["east", "west"])
         server.say({"type": "DELETED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "3"}}})
         await until(lambda: heard == ["east", "west", "west"])
-        assert edge.ready
         assert edge.problem == ""
     assert server.seen_tokens == {"Bearer t0ken"}
 
@@ -134,7 +133,7 @@ async def test_names_of_known_new_and_deleted_targets_are_passed_on(tmp_path: An
 async def test_an_error_event_in_the_stream_ends_kopf_and_it_is_started_again(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F03: any ERROR but 410 ends a kopf operator; the process is not live until it runs again."""
+    """F03: any ERROR but 410 ends a kopf operator; the process is not ready until it runs again."""
     monkeypatch.setattr(kopf_edge, "FIRST_PAUSE_SECONDS", 0.3)
     server = Server()
     async with running(server, tmp_path) as (edge, heard):
@@ -142,9 +141,49 @@ async def test_an_error_event_in_the_stream_ends_kopf_and_it_is_started_again(
         server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
         await until(lambda: edge.problem)
         assert "ended" in edge.problem
-        assert not edge.ready
+        assert edge.dead == ""
         await until(lambda: heard == ["east", "east"])
-        assert edge.problem == ""
+        await until(lambda: edge.problem == "")
+
+
+async def test_who_follows_later_hears_of_the_targets_that_are_there(tmp_path: Any) -> None:
+    """A term begins long after kopf: it is told every known name at once, and nothing of what went before."""
+    server = Server()
+    async with running(server, tmp_path) as (edge, heard):
+        await until(lambda: heard)
+        server.say({"type": "ADDED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "2"}}})
+        server.say({"type": "DELETED", "object": {"metadata": {"name": "east", "uid": "east", "resourceVersion": "3"}}})
+        await until(lambda: heard.count("east") == 2)
+        later: list[str] = []
+        edge.follow(later.append)
+        assert later == ["west"]
+        edge.follow(None)
+        server.say({"type": "ADDED", "object": {"metadata": {"name": "north", "uid": "n", "resourceVersion": "4"}}})
+        again: list[str] = []
+        await until(lambda: edge._targets == {"west", "north"})
+        edge.follow(again.append)
+        assert again == ["north", "west"]
+        assert later == ["west"]
+
+
+async def test_a_pause_after_a_failure_ends_when_somebody_was_elected(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream answers then, so there is no reason to leave admission unserved for longer."""
+    monkeypatch.setattr(kopf_edge, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(kopf_edge, "LONGEST_PAUSE_SECONDS", 60.0)
+    server = Server()
+    async with running(server, tmp_path) as (edge, heard):
+        await until(lambda: heard == ["east"])
+        server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
+        await until(lambda: edge.problem)
+        lists = server.lists
+
+        def elected() -> bool:
+            edge.follow(heard.append)
+            return server.lists > lists
+
+        await until(elected)
 
 
 async def test_a_401_makes_kopf_log_in_again(tmp_path: Any) -> None:
@@ -164,7 +203,6 @@ async def test_nothing_is_left_after_stopping(tmp_path: Any) -> None:
         await until(lambda: not server._watches)
     never = KopfEdge(
         credentials=lambda: pytest.fail("never asked"),
-        on_target=heard.append,
         admission=None,
         loop=asyncio.get_running_loop(),
     )

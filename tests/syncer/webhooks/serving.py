@@ -6,6 +6,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
+from syncer.hub.certificates import make_authority
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.webhooks.handlers import AdmissionHandlers, Known, SubjectAccessReviews
@@ -35,11 +37,12 @@ class Webhooks:
         self.targets = {"east": SyncTarget.parse(sync_target("east"))}
         self.placements: Sequence[AnyPlacement] = ()
         self.client_config: dict[str, Any] = {}
+        self.server: AdmissionServer | None = None
 
     def start(self) -> None:
         """Return once the API server calls them."""
         self._thread.start()
-        wait_until(lambda: self.client_config)
+        wait_until(lambda: self.server is not None and self.server.problem == "")
 
     def stop(self) -> None:
         """End the server; nothing answers any more."""
@@ -60,7 +63,8 @@ class Webhooks:
         AdmissionHandlers(SubjectAccessReviews(client), known).register(registry)
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
-        server = AdmissionServer(client, check_seconds=0.2)
+        server = AdmissionServer(client, make_authority(now=datetime.now(UTC)), check_seconds=0.2)
+        self.server = server
 
         async def serve(fn: Any) -> Any:
             async for client_config in server(fn):
