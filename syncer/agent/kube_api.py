@@ -1,0 +1,480 @@
+"""Service `kube-api`: HTTP/1.1 requests from a stream of the tunnel, answered by this cluster's own API server.
+
+One protocol object per stream, and one connection to the API server for it, kept for as long as the stream. Heads are
+read and judged (`policy`), bodies pass raw, and neither side can make the other buffer: a full side pauses the other.
+After a 101 everything is raw in both directions. Where requests go is a constant of this process; nothing of a request
+chooses it. No credential comes in (any `Authorization` is dropped), and ours never goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from syncer.agent.policy import BadIdentity, Identity, Policy, read_identity
+from syncer.errors import SyncError
+from syncer.kube.apirequest import Attributes, attributes, parse_path
+from syncer.kube.credentials import ClusterCredentials, Grant
+from syncer.kube.http1 import (
+    END,
+    HEAD_LIMIT,
+    BadMessage,
+    Chunks,
+    RequestHead,
+    ResponseHead,
+    ResponseReader,
+    connection_names,
+    parse_request_head,
+    plain_name,
+    serialize,
+    status_answer,
+)
+
+CONNECT_SECONDS: Final = 10.0
+GRANT_SECONDS: Final = 5.0  # how long a grant is used without asking whether it is still the one to use
+LINGER_SECONDS: Final = 30.0  # for the other direction, once one of a raw connection ended and cannot be half-closed
+_IMPERSONATE: Final = b"impersonate-"
+# Identity is ours to give, and what proxies before us noted is nobody's business behind us.
+_DROPPED: Final = frozenset({b"authorization", b"host", b"content-length", b"cookie", b"cookie2", b"forwarded", b"via"})
+_DROPPED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"proxy-")
+
+log = structlog.get_logger()
+
+
+class KubeApi:
+    """The API server of this cluster, as the hub may use it. Makes one protocol for each stream."""
+
+    def __init__(
+        self, credentials: ClusterCredentials, policy: Policy, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Args: credentials: the agent's own; they say where the API server is."""
+        self.policy = policy  # may be replaced; streams judge each request by the one of that moment
+        self._credentials = credentials
+        self._clock = clock
+        parts = urlsplit(credentials.server)
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.authority = parts.netloc.encode("ascii")
+        self.prefix = parts.path.rstrip("/")
+        self.open_streams = 0
+        self._grant: Grant | None = None
+        self._asked = 0.0
+
+    def protocol(self) -> KubeApiStream:
+        """What serves the next stream."""
+        return KubeApiStream(self)
+
+    def grant_nowait(self) -> Grant | None:
+        """The grant in use, None if it is time to ask for it."""
+        return self._grant if self._clock() - self._asked < GRANT_SECONDS else None
+
+    async def grant(self) -> Grant:
+        """The grant to use now. Raises SyncError: there is none."""
+        self._grant = await self._credentials.grant()
+        self._asked = self._clock()
+        return self._grant
+
+    def rejected(self, grant: Grant) -> None:
+        """The API server refused the grant: the next request gets another one."""
+        if self._grant is not grant:
+            return
+        self._grant = None
+        task = asyncio.get_running_loop().create_task(self._renew(grant))
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    async def _renew(self, rejected: Grant) -> None:
+        self._grant = await self._credentials.grant(rejected)
+        self._asked = self._clock()
+
+    async def connect(self, factory: Callable[[], asyncio.Protocol], grant: Grant) -> asyncio.Transport:
+        """A new connection to the API server. Raises OSError or TimeoutError."""
+        loop = asyncio.get_running_loop()
+        name = (self._credentials.tls_server_name or self.host) if grant.context else None
+        async with asyncio.timeout(CONNECT_SECONDS):
+            transport, _ = await loop.create_connection(
+                factory, self.host, self.port, ssl=grant.context, server_hostname=name
+            )
+        return transport
+
+
+class _ApiConnection(asyncio.Protocol):
+    """The API server's side of a stream; everything it hears goes to the stream."""
+
+    def __init__(self, stream: KubeApiStream) -> None:
+        self._stream = stream
+
+    def data_received(self, data: bytes) -> None:
+        self._stream.api_data(data)
+
+    def eof_received(self) -> bool:
+        return self._stream.api_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.api_lost(self)
+
+    def pause_writing(self) -> None:
+        self._stream.api_full(True)
+
+    def resume_writing(self) -> None:
+        self._stream.api_full(False)
+
+
+class KubeApiStream(asyncio.Protocol):
+    """One stream: requests one after another, or one upgrade."""
+
+    def __init__(self, service: KubeApi) -> None:
+        self._service = service
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""  # what came and is not yet wanted: a head in pieces, or the next request
+        self._request: RequestHead | None = None  # in hand
+        self._answer: ResponseReader | None = None
+        self._left = 0  # bytes of the request's body still to come
+        self._chunks: Chunks | None = None
+        self._body_done = True
+        self._sent = False  # the head has gone to the API server
+        self._opening: asyncio.Task[None] | None = None
+        self._api: asyncio.Transport | None = None
+        self._connection: _ApiConnection | None = None
+        self._grant: Grant | None = None
+        self._raw = False
+        self._ended = [False, False]  # raw: the hub, the API server will send no more
+        self._api_is_full = False
+        self._reading = True
+        self._linger: asyncio.TimerHandle | None = None
+
+    # From the hub.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._service.open_streams += 1
+
+    def data_received(self, data: bytes) -> None:
+        if self._raw:
+            assert self._api is not None
+            self._api.write(data)
+            return
+        if self._request is not None and self._sent and not self._body_done:
+            self._body(data)
+        else:
+            self._buffer += data
+            if self._request is None:
+                self._next()
+        self._pace()
+
+    def eof_received(self) -> bool:
+        if self._raw:
+            self._ended[0] = True
+            self._end_towards_api()
+            return True
+        # As with Go's server: who asks and then ends is gone. Else a quiet watch would stay for ever.
+        self._close(abort=self._request is not None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.open_streams -= 1
+        self._transport = None
+        self._close(abort=exc is not None or not self._raw)
+
+    def pause_writing(self) -> None:
+        if self._api is not None:
+            self._api.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._api is not None:
+            self._api.resume_reading()
+
+    # Requests.
+
+    def _next(self) -> None:
+        """Take the next request out of the buffer, if it is whole."""
+        while self._request is None and self._buffer and self._transport is not None:
+            end = self._buffer.find(END)
+            if end > HEAD_LIMIT or (end < 0 and len(self._buffer) > HEAD_LIMIT):
+                self._refuse(431, "the head of the request is too long", close=True)
+                return
+            if end < 0:
+                return
+            head, self._buffer = self._buffer[: end + 4], self._buffer[end + 4 :]
+            self._accept(head)
+
+    def _accept(self, data: bytes) -> None:
+        try:
+            request = parse_request_head(data)
+            path = parse_path(request.target)
+            asked = attributes(request.method, path)
+            identity = read_identity(request.headers)
+        except BadMessage as error:
+            self._refuse(error.status, str(error), close=True)
+            return
+        except BadIdentity as error:
+            self._refuse(400, str(error), close=True)
+            return
+        if refusal := self._service.policy.refusal(asked, identity):
+            self._audit(asked, identity, refusal)
+            close = request.has_body or bool(request.upgrade) or not request.keep_alive
+            self._refuse(403, refusal, close=close, head=request.method == "HEAD")
+            return
+        self._request = request
+        self._answer = ResponseReader(request.method, self._on_head)
+        self._left = request.length or 0
+        self._chunks = Chunks(self._chunk) if request.length is None else None
+        self._body_done = request.length == 0
+        self._sent = False
+        grant = self._service.grant_nowait()
+        target = self._service.prefix + path.text()
+        if grant is not None and self._api is not None and not self._api.is_closing():
+            self._send(request, target, grant)
+        else:
+            self._opening = asyncio.get_running_loop().create_task(self._open(request, target))
+
+    async def _open(self, request: RequestHead, target: str) -> None:
+        """Get what is missing: a grant, a connection."""
+        try:
+            grant = await self._service.grant()
+            if self._api is None or self._api.is_closing():
+                self._connection = _ApiConnection(self)
+                connection = self._connection
+                self._api = await self._service.connect(lambda: connection, grant)
+        except (SyncError, OSError, TimeoutError) as error:
+            log.warning("the API server cannot be reached", server=self._service.authority.decode(), error=str(error))
+            self._refuse(503, "the agent cannot reach its API server", retry_after=1, close=True)
+            return
+        finally:
+            self._opening = None
+        if self._transport is None or self._transport.is_closing():
+            self._api.abort()
+            return
+        self._send(request, target, grant)
+        self._pace()
+
+    def _send(self, request: RequestHead, target: str, grant: Grant) -> None:
+        assert self._api is not None
+        self._grant = grant
+        line = b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target.encode("ascii"))
+        self._sent = True
+        self._api.write(serialize(line, forwarded(request, self._service.authority, grant.authorization)))
+        if self._buffer and not self._body_done:
+            buffer, self._buffer = self._buffer, b""
+            self._body(buffer)
+
+    def _body(self, data: bytes) -> None:
+        """Bytes of the request's body, and perhaps the beginning of the next request."""
+        assert self._api is not None
+        if self._chunks is not None:
+            try:
+                self._chunks.feed(data)
+            except BadMessage as error:
+                self._fail(error)
+                return
+            if self._chunks.done:
+                self._body_done = True
+                self._api.write(b"0\r\n\r\n")
+        else:
+            part = data[: self._left]
+            self._left -= len(part)
+            self._api.write(part)
+            self._body_done = self._left == 0
+            self._buffer += data[len(part) :]
+        self._finish()
+
+    def _chunk(self, data: bytes) -> None:
+        # Written anew: extensions and trailers are where two readers part ways.
+        assert self._api is not None
+        self._api.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _refuse(
+        self, status: int, message: str, *, retry_after: int = 0, close: bool = False, head: bool = False
+    ) -> None:
+        """Answer in place of the API server; the request has not reached it."""
+        if self._transport is None:
+            return
+        head = head or (self._request is not None and self._request.method == "HEAD")
+        self._transport.write(status_answer(status, message, retry_after=retry_after, close=close, head=head))
+        if close:
+            self._close()
+
+    def _audit(self, asked: Attributes, identity: Identity | None, why: str) -> None:
+        who = identity or Identity("")
+        log.warning("request refused", asked=str(asked), user=who.user[:256], groups=who.groups[:32], reason=why)
+
+    # From the API server.
+
+    def api_data(self, data: bytes) -> None:
+        """Bytes of the answer."""
+        if self._transport is None:
+            return
+        if self._raw:
+            self._transport.write(data)
+            return
+        if self._answer is None or not self._sent:
+            self._close(abort=True)  # it speaks without being asked
+            return
+        try:
+            passed = self._answer.feed(data)
+        except BadMessage as error:
+            self._fail(error)
+            return
+        if passed and self._transport is not None:
+            self._transport.write(passed)
+        if self._answer is not None and self._answer.switched:
+            self._switch()
+        else:
+            self._finish()
+
+    def _on_head(self, head: ResponseHead) -> bytes:
+        request = self._request
+        assert request is not None
+        if head.status == 101:
+            if not request.upgrade or head.header(b"upgrade").lower() != request.upgrade.lower():
+                raise BadMessage("the API server switched to what was not asked for")
+            return head.raw
+        if head.status == 401 and self._grant is not None:
+            self._service.rejected(self._grant)
+            raise _OwnCredentialRefused("the API server refuses the agent's own credential")
+        if request.upgrade:
+            # The connection is never used again, whatever the API server makes of it.
+            line = head.raw[: head.raw.index(b"\r\n")]
+            dropped = connection_names(head.headers) - {b"transfer-encoding"}
+            kept = [(name, value) for name, value in head.headers if name not in dropped]
+            return serialize(line, [*kept, (b"connection", b"close")])
+        return head.end_to_end()
+
+    def _switch(self) -> None:
+        assert self._api is not None
+        self._raw = True
+        buffer, self._buffer = self._buffer, b""
+        if buffer:
+            self._api.write(buffer)
+        self._pace()
+
+    def _finish(self) -> None:
+        """Go on once the answer is whole."""
+        answer, request = self._answer, self._request
+        if answer is None or request is None or not answer.complete:
+            return
+        again = answer.reusable and self._body_done and request.keep_alive and not request.upgrade
+        self._request = self._answer = self._chunks = None
+        if not again:
+            self._close()
+            return
+        self._next()
+        self._pace()
+
+    def _fail(self, error: BadMessage) -> None:
+        """An exchange that cannot be completed: said if nothing was said yet, else cut."""
+        answer = self._answer
+        if isinstance(error, _OwnCredentialRefused):
+            log.warning("the agent's credential is refused", server=self._service.authority.decode())
+            self._refuse(503, str(error), retry_after=1, close=True)
+        elif answer is None or answer.head is None or answer.switched:
+            log.warning("exchange broken", error=str(error))
+            self._refuse(502, str(error), close=True)
+        else:
+            self._close(abort=True)
+
+    def api_eof(self) -> bool:
+        """The API server sends no more. True keeps our direction open."""
+        if self._transport is None:
+            return False
+        if self._raw:
+            self._ended[1] = True
+            if self._transport.can_write_eof() and not self._ended[0]:
+                self._transport.write_eof()
+                return True
+            return False
+        if self._answer is not None and self._answer.feed_eof():
+            self._finish()
+        return False
+
+    def api_lost(self, connection: _ApiConnection) -> None:
+        """The connection to the API server is gone."""
+        if connection is not self._connection:
+            return
+        self._api = self._connection = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._request is None or self._raw:
+            self._close()
+        elif self._answer is not None and self._answer.head is None:
+            # It may have acted before it went: no Retry-After, for clients repeat writes on that.
+            self._refuse(502, "the API server closed the connection before it answered", close=True)
+        else:
+            self._close(abort=True)
+
+    def api_full(self, full: bool) -> None:
+        """The API server takes no more for now, or takes it again."""
+        self._api_is_full = full
+        self._pace()
+
+    # Both.
+
+    def _pace(self) -> None:
+        """Read from the hub only what can be passed on or is a request's head."""
+        wanted = not self._api_is_full and len(self._buffer) <= HEAD_LIMIT
+        if self._transport is None or self._transport.is_closing() or wanted == self._reading:
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _end_towards_api(self) -> None:
+        assert self._api is not None
+        if self._ended[1]:
+            self._close()
+        elif self._api.can_write_eof():
+            self._api.write_eof()
+        elif self._linger is None:  # TLS knows no half-close: what is still on its way back gets some time
+            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close)
+
+    def _close(self, *, abort: bool = False) -> None:
+        """End both sides; without `abort` what was written still leaves."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._opening is not None and asyncio.current_task() is not self._opening:
+            self._opening.cancel()
+        self._request = self._answer = None
+        self._buffer = b""
+        api, self._api, self._connection = self._api, None, None
+        if api is not None and not api.is_closing():
+            if self._raw and not abort:
+                api.close()
+            else:
+                api.abort()
+        if self._transport is not None and not self._transport.is_closing():
+            if abort:
+                self._transport.abort()
+            else:
+                self._transport.close()
+
+
+class _OwnCredentialRefused(BadMessage):
+    """401 from our own API server: not the hub's fault, and not the user's."""
+
+
+def forwarded(request: RequestHead, authority: bytes, authorization: str | None) -> list[tuple[bytes, bytes]]:
+    """The headers that go on to the API server: ours for identity and connection, the rest as sent."""
+    dropped = connection_names(request.headers) | _DROPPED
+    headers = [(b"host", authority)]
+    for name, value in request.headers:
+        if name.startswith(_IMPERSONATE):
+            headers.append((name, value))  # judged; kept even if Connection names it, for it is no hop's matter
+        elif name not in dropped and not name.startswith(_DROPPED_PREFIXES) and plain_name(name):
+            headers.append((name, value))
+    if authorization is not None:
+        headers.append((b"authorization", authorization.encode("ascii")))
+    if request.upgrade:
+        headers += [(b"connection", b"Upgrade"), (b"upgrade", request.upgrade)]
+    if request.length is None:
+        headers.append((b"transfer-encoding", b"chunked"))
+    elif request.length or request.method in ("POST", "PUT", "PATCH"):
+        headers.append((b"content-length", b"%d" % request.length))
+    return headers
