@@ -1,7 +1,8 @@
 """What an API server's refusal means, and who acts next.
 
 Every class is an `ApiError` and belongs to one family of `syncer.errors`, so that callers may look at either. Messages
-never carry credentials and, for Secrets, no values either.
+never carry credentials. About Secrets a server's text is never repeated at all: webhooks and validation quote what they
+refuse, and messages end up in Events and statuses. What it means is said in our words, with the paths of the fields.
 """
 
 from __future__ import annotations
@@ -18,9 +19,6 @@ from syncer.errors import ConflictError, SyncError, TerminalError, TransientErro
 MESSAGE_LIMIT: Final = 2048  # characters; a 422 on a big object repeats itself for every item
 
 _GOT_VALUE = re.compile(r"(expected [^,\n]{1,80}, got )(?![a-z]+(?:$|[\s;]))[^\n]*")  # a type's name may stay
-_INVALID_VALUE = re.compile(
-    r'((?:Invalid|Unsupported|Duplicate) value: )("(?:[^"\\]|\\.)*"|\{.*?\}|\[.*?\]|[^\s:,;]+)', re.DOTALL
-)
 _MANAGER = re.compile(r'conflict with "((?:[^"\\]|\\.)*)"')
 # Both answer 500 and mean that the object does not fit the schema: the first before merging, the second after it.
 _MISFITS: Final = ("failed to create typed patch object", "failed to convert new object")
@@ -34,6 +32,37 @@ _TOO_LARGE: Final = (
     "trying to send message larger than max",
     "may not be more than 1048576 bytes",  # ConfigMaps and Secrets, as 422
 )
+
+
+_VERBS: Final = ("get", "list", "watch", "create", "update", "patch", "delete")
+# What a refusal about a Secret is for, found in the server's text and told in ours; the first that fits.
+_MEANINGS: Final = (
+    ("denied the request", "an admission webhook refuses it"),
+    ("failed calling webhook", "an admission webhook does not answer"),
+    ("ValidatingAdmissionPolicy", "an admission policy refuses it"),
+    ("exceeded quota", "a resource quota is exceeded"),
+    ("is being terminated", "its namespace is being deleted"),
+    ("not found", "not found"),
+    ("already exists", "it exists already"),
+    *((f"cannot {verb} resource", f"this identity may not {verb} Secrets") for verb in _VERBS),
+    ("is too large", "it is too large"),
+    ("larger than max", "it is too large"),
+    ("may not be more than", "it is too large"),
+    ("object has been modified", "it was changed meanwhile"),
+    ("Precondition failed", "it is another object than expected"),
+    ("conflict with ", "another field manager owns this"),
+    *((word, "field is immutable") for word in _IMMUTABLE),
+    ("not declared in schema", "field not declared in schema"),
+    (": expected ", "a value is of the wrong type"),
+    ("illegal base64", "a value is no base64"),
+    ("Required value", "a value is required"),
+    ("Too long", "a value is too long"),
+    ("Unsupported value", "a value is not supported"),
+    ("Invalid value", "a value is invalid"),
+)
+_WORD = re.compile(r"[A-Za-z]{1,64}")
+_FIELD = re.compile(r"[\w.\-\[\]/]{1,256}")  # `data[tls.key]`, `.metadata.labels`; nothing in quotes, nothing long
+_MANAGER_NAME = re.compile(r"[\w.\-/]{1,128}")
 
 
 class Cause(NamedTuple):
@@ -233,22 +262,28 @@ def error_from_status(
     Args:
         code: the HTTP status; of an ERROR event its own `code`.
         status: the decoded body, None where it was not a `Status`.
-        resource: plural that was asked for; tells a missing namespace from a missing object, hides values of Secrets.
+        resource: plural that was asked for; tells a missing namespace from a missing object, and that it was a Secret.
         retry_after: value of the `Retry-After` header; only the form in seconds is used by API servers.
         fallback: message where the body has none.
     """
     details = (status.details if status else None) or _Details()
     secret = resource == "secrets" or details.kind in ("secrets", "Secret")
-    message = clean(status.message if status else fallback, secret=secret)
+    said = status.message if status else fallback
     causes = tuple(
-        Cause(str(c.get("reason", "")), str(c.get("field", "")), clean(str(c.get("message", "")), secret=secret))
+        Cause(str(c.get("reason", "")), str(c.get("field", "")), str(c.get("message", "")))
         for c in details.causes or ()
     )
-    seconds = _seconds(retry_after) or details.retryAfterSeconds or None
     reason = status.reason if status else ""
-    if code >= 500 and any(text in message for text in _MISFITS):
-        return _schema_mismatch(code, message, causes)
-    kind = _classify(code, reason, message, causes)
+    seconds = _seconds(retry_after) or details.retryAfterSeconds or None
+    misfit = code >= 500 and any(text in said for text in _MISFITS)
+    kind = SchemaMismatch if misfit else _classify(code, reason, said, causes)
+    if secret:
+        reason = reason if _WORD.fullmatch(reason) else kind.__name__
+        message, causes = _meaning(said, causes), tuple(_told(cause) for cause in causes)
+    else:
+        message, causes = clean(said), tuple(cause._replace(message=clean(cause.message)) for cause in causes)
+    if misfit:
+        return _schema_mismatch(code, said, message, causes, secret=secret)
     if kind is TooManyRequests:
         seconds = max(seconds or 1.0, 1.0)
     error = kind(
@@ -281,14 +316,38 @@ def _missing(details: _Details, resource: str) -> Literal["object", "namespace",
     return "object" if details.name else "resource"
 
 
-def _schema_mismatch(code: int, message: str, causes: tuple[Cause, ...]) -> SchemaMismatch:
-    undeclared, duplicate = _NOT_DECLARED.search(message), _DUPLICATE.search(message)
-    found = undeclared or duplicate or _WRONG_TYPE.search(message)
+def _schema_mismatch(code: int, said: str, message: str, causes: tuple[Cause, ...], *, secret: bool) -> SchemaMismatch:
+    """Args: said: the server's text, which is looked at only; message: what is told."""
+    undeclared, duplicate = _NOT_DECLARED.search(said), _DUPLICATE.search(said)
+    found = undeclared or duplicate or _WRONG_TYPE.search(said)
     reason = Reason.FIELD_PRUNED if undeclared else Reason.INVALID
-    error = SchemaMismatch(code, reason, message, causes=causes, pointer=found.group(1) if found else None)
+    pointer = found.group(1) if found else None
+    if secret and pointer is not None:
+        pointer = pointer if _FIELD.fullmatch(pointer) else None
+        message = f"{pointer}: {message}" if pointer else message
+    error = SchemaMismatch(code, reason, message, causes=causes, pointer=pointer)
     error.problem = "undeclared" if undeclared else "duplicate" if duplicate else "type"
-    error.duplicate_key = duplicate.group(2) if duplicate and not undeclared else None
+    error.duplicate_key = duplicate.group(2) if duplicate and not (undeclared or secret) else None
     return error
+
+
+def _meaning(said: str, causes: tuple[Cause, ...] = ()) -> str:
+    """What a refusal about a Secret says, without a word of the server's but the paths of fields."""
+    if causes:
+        return "; ".join(
+            f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in map(_told, causes)
+        )
+    return next((meaning for text, meaning in _MEANINGS if text in said), "refused; the reason may quote the Secret")
+
+
+def _told(cause: Cause) -> Cause:
+    """A cause about a Secret that may be shown; another field manager's name is kept, since it says whom to ask."""
+    reason = cause.reason if _WORD.fullmatch(cause.reason) else ""
+    field = cause.field if _FIELD.fullmatch(cause.field) else ""
+    meaning = _meaning(cause.message)
+    if reason == "FieldManagerConflict" and cause.manager and _MANAGER_NAME.fullmatch(cause.manager):
+        meaning = f'conflict with "{cause.manager}"'
+    return Cause(reason, field, meaning)
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -298,14 +357,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def clean(message: str, *, secret: bool = False) -> str:
-    """Bound a server's message and take out values that it repeats.
-
-    Args:
-        message: as received.
-        secret: the request was about a Secret: every quoted invalid value goes as well.
-    """
+def clean(message: str) -> str:
+    """Bound a server's message and take out the values that it repeats."""
     text = _GOT_VALUE.sub(r"\1a value", message)
-    if secret:
-        text = _INVALID_VALUE.sub(r"\1(hidden)", text)
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"

@@ -232,19 +232,63 @@ def test_too_large_is_recognised_whatever_the_status(message: str) -> None:
     assert isinstance(answer(code, message=message), e.TooLarge)
 
 
-def test_values_of_secrets_do_not_get_into_messages() -> None:
-    """P17."""
-    cause = {"reason": "FieldValueInvalid", "field": "data[x]", "message": 'Invalid value: "canary-2": no'}
-    error = answer(
-        422,
-        resource="secrets",
-        reason="Invalid",
-        message=f"Secret is invalid: {cause['message']}",
-        details={"causes": [cause]},
-    )
-    assert "canary" not in f"{error} {error.causes}"
-    plain = answer(422, resource="configmaps", message='Invalid value: "shown"')
-    assert "shown" in str(plain)
+CANARY = "c4n4ry-pw"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "said", "told"),
+    [
+        (
+            403,
+            "Forbidden",
+            f'admission webhook "a.b" denied the request: weak {CANARY}',
+            "an admission webhook refuses",
+        ),
+        (500, "InternalError", f'failed calling webhook "a.b": {CANARY}', "webhook does not answer"),
+        (403, "Forbidden", f"exceeded quota: {CANARY}", "quota"),
+        (403, "Forbidden", f'secrets is forbidden: User "{CANARY}" cannot patch resource "secrets"', "may not patch"),
+        (422, "Invalid", f'Secret "x" is invalid: data[p]: Invalid value: "{CANARY}"', "a value is invalid"),
+        (422, "Invalid", f"data: field is immutable, was {CANARY}", "immutable"),
+        (
+            500,
+            "InternalError",
+            f"failed to create typed patch object: .data.p: expected string, got {CANARY}",
+            ".data.p",
+        ),
+        (500, "", f'failed to create typed patch object: .data["{CANARY}"]: field not declared in schema', "declared"),
+        (400, f"Bad {CANARY}", CANARY, "refused"),
+        (418, "", CANARY, "refused"),
+    ],
+)
+def test_nothing_that_a_server_says_of_a_secret_is_repeated(code: int, reason: str, said: str, told: str) -> None:
+    """P17, S50: webhooks and validation quote what they refuse; Events and statuses say it in our words."""
+    error = answer(code, resource="secrets", reason=reason, message=said)
+    shown = f"{error} {error.message} {error.reason} {error.causes} {error.pointer}"
+    assert CANARY not in shown
+    assert told in error.message
+    assert answer(code, resource="configmaps", reason=reason, message=said).status == code
+    assert type(error) is type(answer(code, resource="configmaps", reason=reason, message=said))
+    assert CANARY not in str(e.error_from_status(code, None, resource="secrets", fallback=said))
+    named = answer(code, reason=reason, message=said, details={"kind": "secrets", "name": "x"})
+    assert CANARY not in f"{named} {named.causes}"
+
+
+def test_of_a_secrets_causes_only_reasons_fields_and_managers_are_told() -> None:
+    """P17: even where the server puts a value into the field or the reason."""
+    causes = [
+        {"reason": "FieldValueInvalid", "field": "data[x]", "message": f'Invalid value: "{CANARY}": no'},
+        {"reason": "FieldValueForbidden", "field": "type", "message": f"field is immutable, not {CANARY}"},
+        {"reason": f"Because {CANARY}", "field": f'data["{CANARY}"]', "message": CANARY},
+        {"reason": "FieldManagerConflict", "field": ".data.x", "message": 'conflict with "kubectl" using v1'},
+    ]
+    error = answer(422, resource="secrets", reason="Invalid", message=CANARY, details={"causes": causes})
+    assert isinstance(error, e.Invalid)
+    assert CANARY not in f"{error} {error.causes}"
+    assert error.message.startswith("data[x]: a value is invalid; type: field is immutable; ")
+    assert error.immutable_field == "type"
+    assert [cause.field for cause in error.causes] == ["data[x]", "type", "", ".data.x"]
+    assert error.causes[3].manager == "kubectl"
+    assert answer(422, resource="configmaps", message='Invalid value: "shown"').message == 'Invalid value: "shown"'
 
 
 def test_long_messages_are_bounded() -> None:
