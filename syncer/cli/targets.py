@@ -109,7 +109,7 @@ async def _no_target(client: ClusterClient, name: str) -> CliError:
     import difflib
 
     try:
-        listed = await client.get_json(f"{API}/synctargets")
+        listed = await client.get_json(f"{API}/synctargets", params={"limit": "500"})
     except errors.NotFound:
         return missing_crds()
     names = [item["metadata"]["name"] for item in listed["items"]]

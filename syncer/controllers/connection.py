@@ -17,7 +17,7 @@ from syncer.controllers.rights import (
     accepted,
 )
 from syncer.errors import SyncError
-from syncer.kube.client import ClusterClient
+from syncer.kube.client import SMALL_LIMIT, ClusterClient
 from syncer.kube.errors import ApiError, NotFound
 from syncer.kube.objects import ResourceInfo
 from syncer.placement.policy import ResourcePolicy
@@ -53,7 +53,7 @@ async def ask_cluster_uid(client: ClusterClient, timeout_seconds: float) -> str:
 
 async def ask_version(client: ClusterClient, timeout_seconds: float) -> str:
     """`gitVersion`, at most 64 characters."""
-    answer = await client.request("GET", "/version", timeout_seconds=timeout_seconds)
+    answer = await client.request("GET", "/version", timeout_seconds=timeout_seconds, answer_limit=SMALL_LIMIT)
     return str(orjson.loads(answer.body).get("gitVersion", ""))[:64]
 
 

@@ -37,8 +37,10 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 Observe = Callable[[str, str, int, float], None]
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
-ANSWER_LIMIT: Final = 512 * 1024 * 1024  # bytes; 500 objects of the largest size that etcd takes are below it
+LIST_LIMIT: Final = 512 * 1024 * 1024  # bytes; 500 objects of the largest size that etcd takes are below it
 OBJECT_LIMIT: Final = 8 * 1024 * 1024  # bytes; API servers take 3 MiB, and JSON escapes make it longer
+ITEM_LIMIT: Final = 2 * 1024 * 1024  # bytes of one item of a page, on average
+SMALL_LIMIT: Final = 64 * 1024  # bytes, for documents that are hundreds of bytes long
 ERROR_LIMIT: Final = 1024 * 1024  # bytes of a refusal that are read; a conflict names each of thousands of fields
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and load balancers
@@ -114,7 +116,8 @@ class ClusterClient:
             timeout_seconds: for everything, waiting for a free connection included.
             verb: for metrics; default is the method.
             resource: plural that is asked for; makes errors precise (see `error_from_status`).
-            answer_limit: bytes of the longest answer that is taken; None: what a list may have.
+            answer_limit: bytes of the longest answer that is taken; None: one object's, or a page's if `params` ask for
+                one (`limit`). Targets are not trusted: what is held in memory is bounded for each call.
         Raises:
             ApiError: any other status, or no answer. MalformedAnswer: too long an answer.
         """
@@ -123,7 +126,7 @@ class ClusterClient:
             method, path, params, body, content_type, headers, timeout, verb or method.lower(), resource
         )
         async with self._open(arguments, watch=False) as answer:
-            content = await self._read(answer, answer_limit or ANSWER_LIMIT)
+            content = await self._read(answer, answer_limit or _limit_for(params))
             return Response(answer.status, answer.headers, content)
 
     @contextlib.asynccontextmanager
@@ -144,9 +147,7 @@ class ClusterClient:
 
     async def get(self, info: ResourceInfo, namespace: str, name: str) -> KubeObject:
         """Read one object, fresh from storage. Raises NotFound with what is missing."""
-        answer = await self.request(
-            "GET", info.path(namespace, name), resource=info.resource, answer_limit=OBJECT_LIMIT
-        )
+        answer = await self.request("GET", info.path(namespace, name), resource=info.resource)
         return decode_object(answer.body)
 
     async def get_json(self, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -191,7 +192,6 @@ class ClusterClient:
             content_type=APPLY_PATCH,
             verb="apply",
             resource=info.resource,
-            answer_limit=OBJECT_LIMIT,
         )
         return decode_object(answer.body), answer.status
 
@@ -199,17 +199,7 @@ class ClusterClient:
         self, info: ResourceInfo, namespace: str, body: bytes, *, manager: str = SPEC_MANAGER
     ) -> KubeObject:
         """POST a new object. Raises AlreadyExists, or NotFound for a missing namespace."""
-        answer = await self.request(
-            "POST",
-            info.path(namespace),
-            params={"fieldManager": manager},
-            body=body,
-            content_type=JSON,
-            verb="create",
-            resource=info.resource,
-            answer_limit=OBJECT_LIMIT,
-        )
-        return decode_object(answer.body)
+        return await self._write("POST", "create", info, info.path(namespace), body, JSON, manager)
 
     async def patch(
         self,
@@ -223,15 +213,20 @@ class ClusterClient:
         manager: str = SPEC_MANAGER,
     ) -> KubeObject:
         """PATCH with a merge patch or JSON patch."""
+        path = info.path(namespace, name, subresource)
+        return await self._write("PATCH", "patch", info, path, body, content_type, manager)
+
+    async def _write(
+        self, method: str, verb: str, info: ResourceInfo, path: str, body: bytes, content_type: str, manager: str
+    ) -> KubeObject:
         answer = await self.request(
-            "PATCH",
-            info.path(namespace, name, subresource),
+            method,
+            path,
             params={"fieldManager": manager},
             body=body,
             content_type=content_type,
-            verb="patch",
+            verb=verb,
             resource=info.resource,
-            answer_limit=OBJECT_LIMIT,
         )
         return decode_object(answer.body)
 
@@ -264,7 +259,6 @@ class ClusterClient:
             content_type=JSON,
             verb="delete",
             resource=info.resource,
-            answer_limit=OBJECT_LIMIT,
         )
 
     async def close(self) -> None:
@@ -430,6 +424,12 @@ class _GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+def _limit_for(params: Mapping[str, str] | None) -> int:
+    """Bytes that an answer may have: an object's, or as many objects' as the page that was asked for holds."""
+    page = int((params or {}).get("limit") or 0)
+    return min(LIST_LIMIT, max(OBJECT_LIMIT, page * ITEM_LIMIT))
 
 
 def explain(error: BaseException) -> str:

@@ -24,8 +24,9 @@ class Question(NamedTuple):
     access: Access
 
     def __str__(self) -> str:
-        verb, resource, namespace, name, _ = self.access
-        return f"{verb} {resource}" + (f"/{name}" if name else "") + (f" in namespace {namespace}" if namespace else "")
+        access = self.access
+        text = f"{access.verb} {access.resource}" + (f"/{access.name}" if access.name else "")
+        return text + (f" in namespace {access.namespace}" if access.namespace else "")
 
 
 class AccessReviewer(Protocol):

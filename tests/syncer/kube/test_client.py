@@ -102,10 +102,17 @@ async def test_a_cut_answer_is_unreachable(api: FakeApi, client: ClusterClient) 
 async def test_an_answer_above_the_limit_is_not_kept(
     api: FakeApi, client: ClusterClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_LIMIT", 10)
-    api.answer_next("GET", Scripted(200, b"{" + b" " * 100 + b"}"))
-    with pytest.raises(MalformedAnswer, match="larger than"):
+    """B27: whatever is asked for, by whichever call."""
+    monkeypatch.setattr(module, "OBJECT_LIMIT", 10)
+    monkeypatch.setattr(module, "ITEM_LIMIT", 10)
+    for _ in range(3):
+        api.answer_next("GET", Scripted(200, b"{" + b" " * 100 + b"}"))
+    with pytest.raises(MalformedAnswer, match="larger than 10 bytes"):
         await client.get_json("/x")
+    with pytest.raises(MalformedAnswer, match="larger than 50 bytes"):
+        await client.request("GET", "/x", params={"limit": "5"})
+    with pytest.raises(MalformedAnswer, match="larger than 64 bytes"):
+        await client.request("GET", "/x", answer_limit=64)
 
 
 async def test_single_objects_have_a_lower_limit_than_lists(
@@ -121,7 +128,7 @@ async def test_single_objects_have_a_lower_limit_than_lists(
     with pytest.raises(MalformedAnswer, match="larger than"):
         await client.create(CONFIGMAPS, "shop", WEB)
     api.answer_next("GET", Scripted(200, WEB))
-    assert (await client.request("GET", "/apis/other")).body == WEB
+    assert (await client.request("GET", "/apis/other", params={"limit": "500"})).body == WEB
 
 
 async def test_of_a_long_refusal_only_the_beginning_is_read(
