@@ -217,9 +217,10 @@ class Explainer:
     ) -> TargetExplanation:
         pair = source.pairs.get(name)
         words = list(self._problems.of_pair(source, name, pair)) if pair is not None else []
-        if pair is not None and not words and pair.outcome.reason:
-            words.append((pair.outcome.reason, pair.outcome.message))  # what the list of problems leaves out
         missing = self._needs.missing(source, name)
+        repeated = bool(missing) and pair is not None and pair.outcome.reason == Reason.MISSING_REFERENCE
+        if pair is not None and not words and pair.outcome.reason and not repeated:
+            words.append((pair.outcome.reason, pair.outcome.message))  # what the list of problems leaves out
         if missing:
             words.append((Reason.MISSING_REFERENCE, lacking(missing, name)))
         if said is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 import structlog
 
 from status.collector import waiting_reason
+from status.values import mapping, objects, text
 from syncer.api.keys import SyncKey
 from syncer.engine.state import Source
 from syncer.engine.targets import TargetRuntime
@@ -23,6 +25,11 @@ EVERY_SECONDS = 10.0  # per workload and target
 LOOK_SECONDS = 5.0  # for one list of Pods
 MAX_PODS = 20
 PODS = ResourceInfo("", "v1", "pods", "Pod", True, frozenset(), True, False)
+
+JOBS = ResourceInfo("batch", "v1", "jobs", "Job", True, frozenset(), True, False)
+MAX_JOBS = 500  # of a namespace that are looked through for those of one CronJob, which keeps four by itself
+_JOB_LABEL = "batch.kubernetes.io/controller-uid"
+_UID = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 log = structlog.get_logger()
 
@@ -95,12 +102,15 @@ class PodWatch:
             return
         found = waiting_reason(await pods_of(source, target, MAX_PODS))
         reason, message = found if found is not None else ("", "")
+        pair = source.pairs.get(key.target)
+        if pair is not None and pair.noted[0] != reason:
+            pair.noted = reason, self._world.wall()
         if source.aggregator.note(key.target, reason, message):
             self._noted(source, key.target, reason, message)
 
 
 async def pods_of(source: Source, target: TargetRuntime, limit: int) -> list[dict[str, Any]]:
-    """Pods of a workload on one target, by its selector; the object itself if it is a Pod.
+    """Pods of a workload on one target, by its selector; the object itself if it is a Pod; of a CronJob its Jobs'.
 
     Raises:
         ApiError: the target refused or could not be asked.
@@ -111,16 +121,35 @@ async def pods_of(source: Source, target: TargetRuntime, limit: int) -> list[dic
         return []
     if source.info.kind == "Pod":
         return [item.manifest()]
-    selector = selector_text(item.field("spec", "selector"))
+    if source.info.kind == "CronJob":
+        jobs = await _listed(target, JOBS, item.namespace, {"limit": str(MAX_JOBS)})
+        uids = [uid for job in jobs for uid in [_made_by(job, item.uid)] if uid]
+        selector = f"{_JOB_LABEL} in ({','.join(uids)})" if uids else ""
+    else:
+        selector = selector_text(item.field("spec", "selector"))
     if not selector:
         return []
-    params = {"labelSelector": selector, "limit": str(limit)}
-    answer = await target.link.client.request("GET", PODS.path(item.namespace), params=params)
+    return await _listed(target, PODS, item.namespace, {"labelSelector": selector, "limit": str(limit)})
+
+
+async def _listed(
+    target: TargetRuntime, info: ResourceInfo, namespace: str, params: dict[str, str]
+) -> list[dict[str, Any]]:
+    assert target.link is not None
+    answer = await target.link.client.request("GET", info.path(namespace), params=params)
     try:
         items = orjson.loads(answer.body)["items"] or []
-        return [pod for pod in items if isinstance(pod, dict)]
+        return [item for item in items if isinstance(item, dict)]
     except (ValueError, TypeError, KeyError) as error:
-        raise MalformedAnswer(answer.status, "MalformedAnswer", f"{target.name}: not a list of Pods") from error
+        raise MalformedAnswer(answer.status, "MalformedAnswer", f"{target.name}: not a list of {info.kind}s") from error
+
+
+def _made_by(job: dict[str, Any], owner: str) -> str:
+    """UID of a Job that this owner made; "" for every other, and for what is no UID."""
+    metadata = mapping(job, "metadata")
+    owners = [text(reference, "uid") for reference in objects(metadata, "ownerReferences")]
+    uid = text(metadata, "uid")
+    return uid if owner in owners and _UID.fullmatch(uid) else ""
 
 
 def selector_text(selector: Any) -> str:

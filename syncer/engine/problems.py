@@ -123,12 +123,15 @@ class Problems:
                 yield self._about(source, target, refusal.reason, refusal.message)
         if any(_may_complain(pair) for pair in source.pairs.values()):
             for target, words in reports(source).items():
-                yield self._about(source, target, *words)
+                noted, since = source.pairs[target].noted if target in source.pairs else ("", 0.0)
+                yield self._about(source, target, *words, since if noted == words[0] else 0.0)
         if source.object is not None:
             for target in plan.assignments:
                 missing = self._needs.missing(source, target)
                 if missing:
-                    yield self._about(source, target, Reason.MISSING_REFERENCE, lacking(missing, target))
+                    known = source.pairs.get(target)
+                    since = known.since if known and known.outcome.reason == Reason.MISSING_REFERENCE else 0.0
+                    yield self._about(source, target, Reason.MISSING_REFERENCE, lacking(missing, target), since)
             if plan.outranked:
                 yield from self._claims(source)
             if self._world.scaled and plan.assignments:

@@ -73,6 +73,7 @@ class Pair:
         "gone_version",
         "live",
         "memory",
+        "noted",
         "orphan",
         "outcome",
         "report",
@@ -91,6 +92,7 @@ class Pair:
         self.finished = ""  # source uid that reached its end here (Job, Pod)
         self.fights: FightHistory | None = None
         self.report: Report | None = None  # what the target said last about the object
+        self.noted = ("", 0.0)  # why its Pods wait, and the wall clock seconds since when that is known
 
     def observe(self, cached: KubeObject | None, synced: bool, error: str = "") -> Observation:
         """The newest of what the informer holds and what our own requests answered."""

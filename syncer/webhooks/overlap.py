@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.api.common import LabelSelector
@@ -30,7 +32,8 @@ def overlapping_entry(one: AnyPlacement, other: AnyPlacement, effort: Effort) ->
         return None
     for index, left in enumerate(one.spec.resources):
         for counter, right in enumerate(other.spec.resources):
-            if not effort.spend(1 + len(left.names) * len(right.names)):
+            labels = _size(left.label_selector) + _size(right.label_selector)
+            if not effort.spend(1 + len(left.names) * len(right.names) + labels):
                 return None
             if _share_object(left, right):
                 return index, counter
@@ -73,9 +76,55 @@ def _either(one: str, other: str) -> bool:
 
 
 def _labels_meet(one: LabelSelector | None, other: LabelSelector | None) -> bool:
+    """Whether one set of labels may satisfy both; exact, as long as labels are free to take any value."""
     if one is None or other is None:
         return True
-    return all(other.match_labels.get(key, value) == value for key, value in one.match_labels.items())
+    return all(term.possible for term in _terms(one, other).values())
+
+
+@dataclass
+class _Term:
+    """What several selectors ask of one label together."""
+
+    allowed: set[str] | None = None  # None: any value
+    excluded: set[str] = field(default_factory=set)
+    needed: bool = False
+    barred: bool = False
+
+    @property
+    def possible(self) -> bool:
+        if self.allowed is None:
+            return not (self.needed and self.barred)
+        return not self.barred and bool(self.allowed - self.excluded)
+
+    def one_of(self, values: Iterable[str]) -> None:
+        self.allowed = set(values) if self.allowed is None else self.allowed & set(values)
+
+
+def _terms(*selectors: LabelSelector) -> dict[str, _Term]:
+    terms: dict[str, _Term] = defaultdict(_Term)
+    for selector in selectors:
+        for key, value in selector.match_labels.items():
+            terms[key].one_of((value,))
+        for expression in selector.match_expressions:
+            term = terms[expression.key]
+            match expression.operator:
+                case "In":
+                    term.one_of(expression.values)
+                case "NotIn":
+                    term.excluded.update(expression.values)
+                case "Exists":
+                    term.needed = True
+                case "DoesNotExist":
+                    term.barred = True
+    return terms
+
+
+def _size(selector: LabelSelector | None) -> int:
+    """Comparisons that a selector costs."""
+    if selector is None:
+        return 0
+    return len(selector.match_labels) + sum(1 + len(one.values) for one in selector.match_expressions)
 
 
 def globs_meet(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from status.report import Health
 from syncer.api.keys import SyncKey
 from syncer.engine import podwatch as room
 from syncer.engine.podwatch import PodWatch, pods_of, selector_text
 from syncer.engine.state import Source
 from syncer.kube.errors import MalformedAnswer
-from tests.syncer.engine.worlds import DEPLOYMENTS, Realm
+from tests.syncer.engine.test_problems import report
+from tests.syncer.engine.worlds import CRON_JOBS, DEPLOYMENTS, Realm
 
 SELECTOR = {"matchLabels": {"app": "web"}}
 PODS = "/api/v1/namespaces/shop/pods"
@@ -96,3 +98,45 @@ async def test_no_target_delays_or_ends_the_looks_at_another(monkeypatch: pytest
             await asyncio.sleep(0)
     asked = {name: api.asked.count(PODS) for name, api in realm.apis.items()}
     assert asked == {"east": 2, "north": 2, "south": 0, "west": 2}
+
+
+async def test_pods_of_a_cron_job_are_those_of_its_jobs() -> None:
+    """It has no selector; only Jobs that name it as their owner count, and none means no question about Pods."""
+    realm, _ = realm_of("east")
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "web-nightly", "namespace": "shop", "uid": "c"},
+        "spec": {"schedule": "0 0 * * *"},
+    }
+    source = realm.put(CRON_JOBS, manifest)
+    assert source is not None
+    realm.land(source, "east")
+    api, target = realm.apis["east"], realm.world.targets["east"]
+    jobs = "/apis/batch/v1/namespaces/shop/jobs"
+    api.answers[jobs] = {"items": []}
+    assert await pods_of(source, target, 5) == []
+    assert PODS not in api.asked
+    mine, other = [{"uid": "east-c"}], [{"uid": "another"}]
+    uids = [("j-1", mine), ("j-2", other), ("j-3", mine), ("no),uid", mine)]
+    api.answers[jobs] = {"items": [{"metadata": {"uid": uid, "ownerReferences": owners}} for uid, owners in uids]}
+    api.answers[PODS] = {"items": [{"metadata": {"name": "nightly-1"}}]}
+    assert [pod["metadata"]["name"] for pod in await pods_of(source, target, 5)] == ["nightly-1"]
+    assert api.params[PODS]["labelSelector"] == "batch.kubernetes.io/controller-uid in (j-1,j-3)"
+
+
+async def test_since_when_pods_wait_is_kept_until_the_reason_changes() -> None:
+    realm, source = realm_of("east")
+    report(source, "east", Health.PROGRESSING)
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    api, watch = realm.apis["east"], PodWatch(realm.world, lambda *_: None)
+    api.answers[PODS] = {"items": [{"metadata": {"name": "web-1"}, "status": {"containerStatuses": [waiting]}}]}
+    for _ in range(2):
+        await watch.look(SyncKey(source.key, "east"))
+    reason, since = source.pairs["east"].noted
+    assert (reason, since) == ("ImagePullBackOff", realm.world.wall())
+    (told,) = realm.reports.problems().items
+    assert (told.reason, told.since) == ("ImagePullBackOff", "2027-01-15T08:00:00Z")
+    api.answers[PODS] = {"items": []}
+    await watch.look(SyncKey(source.key, "east"))
+    assert source.pairs["east"].noted[0] == ""

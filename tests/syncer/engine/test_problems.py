@@ -127,6 +127,10 @@ def test_a_missing_secret_is_told_until_it_is_placed(realm: Realm) -> None:
     found = realm.reports.problems()
     assert told(found) == [(WEB, "east", "MissingReference"), (WEB, "west", "MissingReference")]
     assert found.items[0].message == "v1/Secret/shop/web-regcred is not placed to east"
+    assert found.items[0].since == ""
+    for target in ("east", "west"):  # as the pass that applied it left it
+        realm.settle(realm.deployment(secret="web-regcred"), target, State.SYNCED, Reason.MISSING_REFERENCE, "x")
+    assert [one.since for one in realm.reports.problems().items] == ["2027-01-15T07:59:30Z"] * 2
     placed = realm.put(SECRETS, secret("web-regcred"))
     assert placed is not None
     for target in ("east", "west"):

@@ -204,6 +204,8 @@ async def test_all_that_is_wrong_on_a_target_is_told_together(realm: Realm) -> N
     assert (one.state, one.reason) == ("Synced", "MissingReference")
     assert one.message == "v1/Secret/shop/web-regcred is not placed to east; ImagePullBackOff: web-1: Back-off"
     assert "imagePullSecrets" in one.hint
+    realm.settle(source, "east", State.SYNCED, Reason.MISSING_REFERENCE, "v1/Secret/shop/web-regcred is not there")
+    assert on(await explained(realm), "east").message == one.message  # and not twice
 
 
 async def test_a_silent_target_is_unknown_and_the_rest_is_what_was_seen_last(realm: Realm) -> None:

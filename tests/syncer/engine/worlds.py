@@ -37,7 +37,8 @@ SECRETS = ResourceInfo("", "v1", "secrets", "Secret", True, VERBS)
 NAMESPACES = ResourceInfo("", "v1", "namespaces", "Namespace", False, VERBS, True)
 DEPLOYMENTS = ResourceInfo("apps", "v1", "deployments", "Deployment", True, VERBS, True, True)
 SCALERS = ResourceInfo("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, VERBS, True)
-SERVED = (CONFIG_MAPS, SECRETS, NAMESPACES, DEPLOYMENTS, SCALERS)
+CRON_JOBS = ResourceInfo("batch", "v1", "cronjobs", "CronJob", True, VERBS, True, True)
+SERVED = (CONFIG_MAPS, SECRETS, NAMESPACES, DEPLOYMENTS, SCALERS, CRON_JOBS)
 
 
 class Served(Discovery):
@@ -75,11 +76,13 @@ class Api:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.asked: list[str] = []
+        self.params: dict[str, Mapping[str, str]] = {}  # {path: of the last request}
         self.stuck = False
 
     async def request(self, method: str, path: str, **more: Any) -> Response:
         assert method == "GET"
         self.asked.append(path)
+        self.params[path] = more.get("params") or {}
         if self.stuck:
             await asyncio.Event().wait()
         found = self.answers.get(path)
