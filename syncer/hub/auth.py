@@ -49,6 +49,7 @@ class Access(NamedTuple):
     namespace: str = ""  # "" is all namespaces, or a cluster-scoped resource
     name: str = ""  # "" is every name
     path: str = ""  # of a non-resource URL
+    subresource: str = ""
 
 
 class ReviewClient(Protocol):
@@ -195,6 +196,7 @@ def review_body(user: User, access: Access) -> bytes:
             "verb": access.verb,
             "group": access.resource.group,
             "resource": access.resource.resource,
+            "subresource": access.subresource,
             "namespace": access.namespace,
             "name": access.name,
         }

@@ -115,7 +115,7 @@ def attributes(method: str, path: Path) -> Attributes:
     """
     verb = _METHODS.get(method)
     if verb is None:
-        raise BadMessage(f"{method[:16]} is not answered here", 405)
+        raise BadMessage(f"{method[:16]} is not answered here", 400 if method in ("CONNECT", "TRACE") else 405)
     parts = list(path.segments)
     if not parts or parts[0] not in ("api", "apis") or len(parts) < (3 if parts[0] == "api" else 4):
         return Attributes(verb, path=Path(path.segments, path.slash, "").text())

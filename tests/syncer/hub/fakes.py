@@ -50,7 +50,8 @@ class Reviews:
             rule = (spec["user"], what["verb"], what["path"], "*")
         else:
             what = spec["resourceAttributes"]
-            resource = f"{what['resource']}.{what['group']}" if what["group"] else what["resource"]
-            rule = (spec["user"], what["verb"], resource, what["namespace"] or "*")
+            plural = f"{what['resource']}/{what['subresource']}" if what["subresource"] else what["resource"]
+            resource = f"{plural}.{what['group']}" if what["group"] else plural
+            rule = (spec["user"], what["verb"], resource, what["namespace"] or what["name"] or "*")
         allowed = rule in self.rules or (*rule[:3], "*") in self.rules
         return Answer(orjson.dumps({"status": {"allowed": allowed}}))
