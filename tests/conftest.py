@@ -17,9 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.fleet import Fleet
 from tests.support.fleet import REAL_FIXTURES, REUSE_VARIABLE, Kubectl, start_fleet, stop_fleet
+
+# How long an example takes says how busy the machine is, and nothing about the code. Every run takes the same examples,
+# so a failure can be had again; `pytest --hypothesis-profile=explore` takes others each time, and more of them.
+_CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", _CALM, derandomize=True)
+settings.register_profile("explore", _CALM, max_examples=2000)
+settings.load_profile("repeatable")
 
 
 @pytest.hookimpl(tryfirst=True)

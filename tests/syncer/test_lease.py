@@ -84,7 +84,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(STEPS, st.lists(st.tuples(st.floats(0.9, 1.1), st.floats(-1e6, 1e6)), min_size=3, max_size=3))
 def test_two_replicas_never_lead_at_once(steps: list[tuple[str, Any, bool]], clocks: list[tuple[float, float]]) -> None:
     """P10, F19: pauses between any two half-steps, lost requests and replies, clocks that differ in rate and offset."""

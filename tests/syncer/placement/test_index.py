@@ -174,7 +174,7 @@ SCOPES = st.sampled_from(
 PLACEMENTS = st.lists(st.tuples(SCOPES, st.lists(ENTRIES, min_size=1, max_size=3)), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     PLACEMENTS,
     st.sets(st.integers(0, 5)),
