@@ -34,16 +34,18 @@ async def run(ground: Ground, scale: Scale) -> list[Line]:
         await ground.synced(NAMESPACE, counts)
         await ground.quiet()
         await asyncio.sleep(REST_SECONDS)
-        memory = ground.operator.rss_mib()
+        peak = ground.operator.rss_mib()
         ground.say(f"{seconds} s of rest")
         began, before = time.monotonic(), ground.operator.cpu_seconds()
         await asyncio.sleep(seconds)
         idle = (ground.operator.cpu_seconds() - before) / (time.monotonic() - began) * 100
+        memory = ground.operator.rss_mib()
     finally:
         await ground.clear(NAMESPACE, RESOURCES)
+    note = f"{empty:.0f} MiB before the first object, {peak:.0f} MiB before the rest"
     what = f"{sum(counts.values())} objects on {len(ground.targets)} targets"
     return [
-        Line(NAME, f"operator RSS, {what}", "MiB", memory, None, Goal(100), f"{empty:.0f} MiB before the first object"),
+        Line(NAME, f"operator RSS, {what}", "MiB", memory, None, Goal(100), note),
         Line(NAME, f"operator CPU while idle, {what}", "% of a core", idle, None, Goal(2), f"over {seconds} s"),
     ]
 

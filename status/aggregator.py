@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -115,8 +116,8 @@ class Aggregator:
         self._conditions = ConditionIndex()
         # What was written.
         self._observed_generation = 0
-        self._own: deque[bytes] = deque(maxlen=32)  # statuses that are ours or were there before
-        self._settled: tuple[bytes, bytes] | None = None  # (wanted, what the server made of it)
+        self._own: deque[bytes] = deque(maxlen=32)  # digests of statuses that are ours or were there before
+        self._settled: tuple[bytes, bytes] | None = None  # digests: (wanted, what the server made of it)
         self._foreign_generation: int | None = None
         self._inherits_until: datetime | None = None  # None before the first question, _NEVER without an inheritance
 
@@ -241,12 +242,12 @@ class Aggregator:
         if not self._told or self._waits(previous, now) or self._rules.frozen(previous) or self._nothing_yet(previous):
             return None
         if not self._own:
-            self._own.append(self._canonical(previous))
+            self._own.append(self._digest(previous))
         wanted = self._rules.merge(self._view(source, previous, now))
         if wanted is None or same(wanted, previous, zeros=self._rules.typed):
             return None
-        digest = self._canonical(wanted)
-        if self._settled == (digest, self._canonical(previous)):
+        digest = self._digest(wanted)
+        if self._settled == (digest, self._digest(previous)):
             return None  # the server prunes what it does not know: writing it again changes nothing
         self._own.append(digest)
         return wanted
@@ -258,9 +259,9 @@ class Aggregator:
             wanted: as returned by `status`.
             answer: the manifest that the server answered with.
         """
-        made = self._canonical(mapping(answer, "status"))
+        made = self._digest(mapping(answer, "status"))
         self._own.append(made)
-        self._settled = (self._canonical(wanted), made)
+        self._settled = (self._digest(wanted), made)
 
     def foreign_writer(self, source: Mapping[str, Any]) -> bool:
         """Whether somebody else writes this source's status: an upstream controller acts on the kind.
@@ -284,7 +285,7 @@ class Aggregator:
             foreign = True
         else:
             told = self._rules.typed and self._own and compact(status, zeros=True)
-            foreign = bool(told) and self._canonical(status) not in self._own
+            foreign = bool(told) and self._digest(status) not in self._own
         self._foreign_generation = generation if foreign else None
         return foreign
 
@@ -328,9 +329,11 @@ class Aggregator:
             return report.reason == NOT_THERE
         return self._rules.generational is True and report.observed_generation < report.source_generation
 
-    def _canonical(self, status: Mapping[str, Any]) -> bytes:
+    def _digest(self, status: Mapping[str, Any]) -> bytes:
+        """Equal for statuses that say the same."""
         said = {key: value for key, value in status.items() if key not in _SERVER_SET}
-        return orjson.dumps(compact(said, zeros=self._rules.typed), option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(compact(said, zeros=self._rules.typed), option=orjson.OPT_SORT_KEYS)
+        return blake2b(text, digest_size=16).digest()
 
     def _view(self, source: Mapping[str, Any], previous: Mapping[str, Any], now: datetime) -> View:
         generation = count(mapping(source, "metadata"), "generation")

@@ -25,14 +25,20 @@ def import_without(name: str, absent: str) -> ModuleType:
 
 
 def share_heap() -> None:
-    """Let all threads allocate from one heap: each thread's own (glibc) keeps megabytes that nobody uses any more."""
+    """Let all threads allocate from one heap: each thread's own (glibc) keeps megabytes that nobody uses any more.
+
+    Large blocks stay outside of it, whatever was freed before: a TLS connection has a read buffer of 256 KiB, of which
+    it touches a few, and lists of many objects come and go.
+    """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and no such heaps
         if mallopt is not None:
             mallopt(_M_ARENA_MAX, 1)
+            mallopt(_M_MMAP_THRESHOLD, 128 * 1024)  # the default, but now it stays
 
 
 _M_ARENA_MAX: Final = -8  # <malloc.h>
+_M_MMAP_THRESHOLD: Final = -3
 share_heap()
 import_without("structlog", "rich")
 import_without("kopf", "kubernetes")

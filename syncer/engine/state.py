@@ -99,6 +99,7 @@ class Pair:
         if isinstance(self.live, Present):
             if cached is None or version(cached) < version(self.live.object):
                 return self.live
+            self.live = None  # the event came before the answer: one copy is enough
         elif isinstance(self.live, Absent):
             return self.live
         if cached is not None:
@@ -120,7 +121,8 @@ class Pair:
 
 def version(item: KubeObject) -> int:
     """resourceVersion as a number, comparable within one resource of one cluster (KEP-5504); 0 where it is none."""
-    return int(item.resource_version) if item.resource_version.isdigit() else 0
+    text = item.resource_version
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class Source:

@@ -110,7 +110,8 @@ class StatusWriter:
             source.info, item.namespace, item.name, body, CONTENT_TYPE, subresource="status", manager=STATUS_MANAGER
         )
         source.aggregator.wrote(status, answer.manifest())
-        source.status_live = answer
+        known = source.object
+        source.status_live = answer if known is None or version(known) < version(answer) else None
         seen = source.status_seen
         source.status_seen = 0.0
         if seen:

@@ -286,15 +286,20 @@ def _build(top: dict[str, Raw], manager: str | None) -> KubeObject:
         uid=meta.uid,
         resource_version=meta.resource_version,
         generation=meta.generation,
-        labels=meta.labels or {},
-        annotations=annotations,
+        labels=_interned(meta.labels),
+        annotations=_interned(annotations),
         finalizers=meta.finalizers or (),
         owner_references=meta.owner_references or (),
-        creation_timestamp=meta.creation_timestamp or "",
+        creation_timestamp=sys.intern(meta.creation_timestamp or ""),
         deletion_timestamp=meta.deletion_timestamp,
         owned=_owned(meta.managed_fields, manager),
         raw=_ENCODE(top),
     )
+
+
+def _interned(texts: dict[str, str] | None) -> dict[str, str]:
+    """The same map with one copy of each value for all objects: copies on all targets carry the same marks."""
+    return {key: sys.intern(value) for key, value in texts.items()} if texts else {}
 
 
 def _owned(entries: list[_ManagedFields] | None, manager: str | None) -> bytes | None:

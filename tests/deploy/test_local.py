@@ -174,7 +174,7 @@ def test_a_killed_up_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
 def test_an_interrupted_up_ends_what_it_started(tmp_path: Path) -> None:
     command = [*CLI, "up", "--light", "--targets", "east", "--dir", str(tmp_path)]
     table = ProcessTable(tmp_path)
-    # A shell starts what runs in its background with SIGINT ignored, and that is inherited: give the child what a terminal does.
+    # In the background of a shell SIGINT is ignored, and children inherit that: give this one what a terminal gives.
     inherited = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

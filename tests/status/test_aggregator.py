@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -55,11 +56,12 @@ def test_a_new_object_that_no_controller_has_looked_at_says_nothing_yet() -> Non
 def test_what_is_known_of_a_new_object_is_told_at_once() -> None:
     """Counters, the reason why Pods do not run, and a target out of reach are news even before the first look."""
     begun = {"metadata": {"name": "web", "generation": 1}, "status": {}}
-    for tell in (
+    news: tuple[Callable[[Aggregator], object], ...] = (
         lambda made: made.put(reported("east", {**begun, "status": {"replicas": 1}})),
         lambda made: made.note("east", "FailedCreate", "quota"),
         lambda made: made.stale("east", 1.0),
-    ):
+    )
+    for tell in news:
         made = aggregator("east")
         made.put(reported("east", begun))
         assert made.status(source(), now=NOW) is None
