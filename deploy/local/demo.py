@@ -142,17 +142,34 @@ class Shell:
         self._environment.pop("SYNCLINE_DEBUG", None)
 
     def show(self, command: str) -> None:
-        """Run one line.
+        """Run one line: words and quotes as in a shell, commands joined by ` | `, nothing else of a shell.
 
         Raises:
             GroundError: it failed; what it said is on the screen already.
         """
         typer.echo(f"$ {command}")
-        done = subprocess.run(command, shell=True, cwd=REPOSITORY, env=self._environment, check=False)  # noqa: S602
-        if done.returncode:
-            raise GroundError(
-                f"`{command}` failed", hint="`make status` tells what runs; logs are in the folder's logs/"
+        said: bytes | None = None
+        for argv, last in pipeline(command):
+            output = None if last else subprocess.PIPE
+            done = subprocess.run(  # noqa: S603 - lines of this module, no shell
+                argv, input=said, stdout=output, cwd=REPOSITORY, env=self._environment, check=False
             )
+            if done.returncode:
+                raise GroundError(
+                    f"`{command}` failed", hint="`make status` tells what runs; logs are in the folder's logs/"
+                )
+            said = done.stdout
+
+
+def pipeline(command: str) -> list[tuple[list[str], bool]]:
+    """[(argv, whether it is the last)] of a line; each command's output is the next one's input."""
+    commands: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word == "|":
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [(argv, argv is commands[-1]) for argv in commands]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

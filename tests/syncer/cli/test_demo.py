@@ -7,17 +7,35 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from deploy.local.assets import find
-from deploy.local.demo import OPERATOR
+from deploy.local.demo import OPERATOR, Shell, pipeline
+from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
 
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+
+
+def test_a_shown_line_is_run_as_words_and_pipes_without_a_shell(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is expanded, and the first command that fails ends the line."""
+    assert pipeline("a 'b c' | d") == [(["a", "b c"], False), (["d"], True)]
+    shell = Shell(cast(Fleet, SimpleNamespace(assets=tmp_path, kubeconfig=tmp_path / "kubeconfig")))
+    shell.show("printf '%s $HOME *\\n' 'a  b' | tr a-z A-Z")
+    assert capfd.readouterr().out.endswith("A  B $HOME *\n")
+    shell.show("printenv KUBECONFIG")
+    assert capfd.readouterr().out.endswith(f"{tmp_path}/kubeconfig\n")
+    with pytest.raises(GroundError, match=r"`false \| printf never` failed"):
+        shell.show("false | printf never")
+    assert capfd.readouterr().out == "$ false | printf never\n"
 
 
 @pytest.mark.real
