@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
+
+_INDEX_DIGITS: Final = 7  # no list of an object is longer, and Python refuses to read thousands of digits
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ def get_pointer(manifest: Any, pointer: str, default: Any = None) -> Any:
     for token in split_pointer(pointer):
         if isinstance(value, dict) and token in value:
             value = value[token]
-        elif isinstance(value, list) and (index := _index(token, len(value))) is not None:
+        elif isinstance(value, list) and (index := list_index(token, len(value))) is not None:
             value = value[index]
         else:
             return default
@@ -59,9 +61,11 @@ def set_pointer(manifest: T, pointer: str, value: Any) -> T:
     return cast("T", _with(manifest, tokens, value, pointer))
 
 
-def _index(token: str, length: int) -> int | None:
-    """A list index, or None where the token is not one of this list (no signs, no leading zeros)."""
-    if not (token.isascii() and token.isdigit()) or (len(token) > 1 and token[0] == "0"):
+def list_index(token: str, length: int) -> int | None:
+    """The index of an entry of a list of that length, or None where the token is none (no signs, no leading zeros)."""
+    if not (token.isascii() and token.isdigit() and len(token) <= _INDEX_DIGITS) or (
+        len(token) > 1 and token[0] == "0"
+    ):
         return None
     return index if (index := int(token)) < length else None
 
@@ -73,7 +77,7 @@ def _without(node: Any, tokens: list[str]) -> Any:
             return {key: item for key, item in node.items() if key != head}
         child = _without(node[head], rest)
         return node if child is node[head] else {**node, head: child}
-    if isinstance(node, list) and (index := _index(head, len(node))) is not None:
+    if isinstance(node, list) and (index := list_index(head, len(node))) is not None:
         if not rest:
             return node[:index] + node[index + 1 :]
         child = _without(node[index], rest)
@@ -92,6 +96,6 @@ def _with(node: Any, tokens: list[str], value: Any, pointer: str) -> Any:
     if isinstance(node, list):
         if head == "-":
             return [*node, _with(None, rest, value, pointer)]
-        if (index := _index(head, len(node))) is not None:
+        if (index := list_index(head, len(node))) is not None:
             return [*node[:index], _with(node[index], rest, value, pointer), *node[index + 1 :]]
     raise ValueError(f"{pointer!r}: nothing to go into at {head!r}")

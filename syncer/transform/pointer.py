@@ -1,18 +1,16 @@
-"""JSON pointers (RFC 6901) into a draft, and the fields that no transform may reach."""
+"""JSON pointers (`syncer.kube.pointers`) into a draft, and the fields that no transform may reach."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
-from syncer.kube.pointers import join_pointer, split_pointer
+from syncer.kube.pointers import join_pointer, list_index, split_pointer
 from syncer.transform.draft import Draft
 from syncer.transform.errors import OperationError
 from syncer.transform.prune import SERVER_METADATA
 
 Steps = tuple[str, ...]
 
-_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,6}")
 # Who the object is, and what belongs to servers, garbage collectors and controllers.
 GUARDED_ROOT: Final = frozenset({"apiVersion", "kind"})
 GUARDED_METADATA: Final = SERVER_METADATA | {"name", "namespace"}
@@ -48,8 +46,8 @@ def lookup(root: Any, steps: Steps) -> Any:
     for depth, step in enumerate(steps):
         if type(node) is dict and step in node:
             node = node[step]
-        elif type(node) is list and _INDEX.fullmatch(step) and int(step) < len(node):
-            node = node[int(step)]
+        elif type(node) is list and (index := list_index(step, len(node))) is not None:
+            node = node[index]
         else:
             raise OperationError(f"there is no {join_pointer(steps[: depth + 1])} in the object")
     return node
@@ -80,9 +78,10 @@ def parent_of(draft: Draft, steps: Steps, *, create: bool = False) -> Any:
 
 def index_in(entries: list[Any], steps: Steps) -> int:
     """The last step as an index of an existing entry; raises OperationError."""
-    if not _INDEX.fullmatch(steps[-1]) or int(steps[-1]) >= len(entries):
+    index = list_index(steps[-1], len(entries))
+    if index is None:
         raise OperationError(f"there is no {join_pointer(steps)} in the object: the list has {len(entries)} entries")
-    return int(steps[-1])
+    return index
 
 
 def put(draft: Draft, steps: Steps, value: Any, *, create: bool = False) -> None:

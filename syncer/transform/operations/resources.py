@@ -7,11 +7,11 @@ from typing import Any
 
 from syncer.api.transforms import ResourcesTransform
 from syncer.kube.pointers import join_pointer
+from syncer.kube.quantities import QuantityError, exact_quantity, scale_quantity
 from syncer.transform.draft import Draft
 from syncer.transform.errors import OperationError
 from syncer.transform.operations.base import Context, Operation, writable_pod_spec
 from syncer.transform.podspec import containers, name_matcher
-from syncer.transform.quantity import QuantityError, exact_quantity, scale_quantity
 
 _LISTS = ("requests", "limits")
 

@@ -1,4 +1,4 @@
-"""`syncer.transform.quantity`: exact, and in the server's spelling."""
+"""`syncer.kube.quantities`: exact, and in the server's spelling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity as official_parse
 
-from syncer.transform.quantity import QuantityError, exact_quantity, scale_quantity
+from syncer.kube.quantities import QuantityError, exact_quantity, scale_quantity
 
 SUFFIXES = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 QUANTITIES = st.builds(
