@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from syncer.cli import options
 from syncer.cli.errors import WrongUse, complain, program
 from syncer.cli.operator import operator
 from syncer.cli.options import Access
+from syncer.cli.output import Output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -286,15 +287,29 @@ def status(
     _run(show_status(object_, namespace, watch, output, Access(kubeconfig, context, hub)))
 
 
-@app.command(short_help="Why an object is where it is, and what blocks.")
-def explain(
-    object_: options.ObjectArgument,
-    namespace: options.Namespace = None,
-    output: options.OutputFormat = None,
-    hub: options.HubUrl = None,
-    kubeconfig: options.Kubeconfig = None,
-    context: options.Context = None,
-) -> None:
+Show = Callable[[str, str | None, Output | None, Access], Coroutine[Any, Any, int]]
+
+
+def _about_object(load: Callable[[], Show]) -> Callable[..., None]:
+    """A command about one object of the hub; `load` imports what shows it, and its docstring is the help."""
+
+    def command(
+        object_: options.ObjectArgument,
+        namespace: options.Namespace = None,
+        output: options.OutputFormat = None,
+        hub: options.HubUrl = None,
+        kubeconfig: options.Kubeconfig = None,
+        context: options.Context = None,
+    ) -> None:
+        _run(load()(object_, namespace, output, Access(kubeconfig, context, hub)))
+
+    command.__doc__ = load.__doc__
+    return command
+
+
+@app.command("explain", short_help="Why an object is where it is, and what blocks.")
+@_about_object
+def explain() -> Show:
     """Tell why an object is where it is.
 
     Which placement matched (or came nearest and what failed), what each target gets or why not, who owns which field,
@@ -307,18 +322,12 @@ def explain(
     """
     from syncer.cli.insight import show_explanation
 
-    _run(show_explanation(object_, namespace, output, Access(kubeconfig, context, hub)))
+    return show_explanation
 
 
-@app.command(short_help="Pods of a workload on all targets.")
-def pods(
-    object_: options.ObjectArgument,
-    namespace: options.Namespace = None,
-    output: options.OutputFormat = None,
-    hub: options.HubUrl = None,
-    kubeconfig: options.Kubeconfig = None,
-    context: options.Context = None,
-) -> None:
+@app.command("pods", short_help="Pods of a workload on all targets.")
+@_about_object
+def pods() -> Show:
     """List the Pods of a workload on all targets, with the reason why one does not run.
 
     \b
@@ -327,7 +336,7 @@ def pods(
     """
     from syncer.cli.insight import show_pods
 
-    _run(show_pods(object_, namespace, output, Access(kubeconfig, context, hub)))
+    return show_pods
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
