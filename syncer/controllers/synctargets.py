@@ -51,6 +51,7 @@ class SyncTargetController:
             guard=guard,
             probe=probe,
             claim=self._claim,
+            release=self._release,
             now=lambda: datetime.now(UTC),
         )
 
@@ -97,8 +98,7 @@ class SyncTargetController:
             except Exception:
                 log.exception("target session failed", target=session.name)
                 await asyncio.sleep(RESTART_SECONDS)
-        for sessions in self._claims.values():
-            sessions.discard(session)
+        self._release(session)
         del self._sessions[session.name]
         await session.close()
 
@@ -112,3 +112,10 @@ class SyncTargetController:
         sessions.add(session)
         oldest = min(sessions, key=lambda one: (one.created, one.name))
         return None if oldest is session else oldest.name
+
+    def _release(self, session: TargetSession) -> None:
+        """The session's SyncTarget is gone or replaced: the next one may lead elsewhere."""
+        for cluster_uid, sessions in list(self._claims.items()):
+            sessions.discard(session)
+            if not sessions:
+                del self._claims[cluster_uid]

@@ -65,6 +65,7 @@ class Surroundings:
     guard: Callable[[], None]
     probe: ProbeSettings
     claim: Callable[[str, TargetSession], str | None]  # (cluster uid, session) → name of the older target, or None
+    release: Callable[[TargetSession], None]  # takes the session's claims back
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
@@ -445,6 +446,7 @@ class TargetSession:
     def _forget(self) -> None:
         """Another SyncTarget of the same name: nothing of the old one holds."""
         self._disconnect("the SyncTarget was replaced")
+        self._around.release(self)
         self._target = self._problem = self._refused = None
         self._reporter = self._new_reporter()
         self._tracker = self._new_tracker()

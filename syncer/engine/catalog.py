@@ -110,6 +110,8 @@ class Catalog:
 
     def _source_deleted(self, key: ObjectKey, item: KubeObject, proof: str) -> None:
         source = self._world.sources.get(key)
+        if proof == "watch":
+            self._world.finished.forget_source(item.uid)
         if source is None:
             return
         source.object = None
@@ -209,7 +211,7 @@ class Catalog:
             unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, heirs, cause.lost)
             runtime = world.targets.get(target)
             if runtime is None:
-                source.pairs.pop(target, None)  # the target is gone, and what stands there with it
+                world.drop_pair(source, target)  # the target is gone, and what stands there with it
                 continue
             if runtime.draining:
                 why = f"SyncTarget {target} is being deleted with deletion: Drain"
@@ -224,8 +226,8 @@ class Catalog:
             # A proof for a delete that did not happen is about the past: the next one is collected anew.
             pair.memory = replace(pair.memory, proof="", proof_uid="")
             world.budget.withdraw(target, SyncKey(source.key, target))
-        if source.key in world.wanting and old.assignments != new.assignments:
-            for key in world.wanting.pop(source.key):
+        if old.assignments != new.assignments:
+            for key in world.wanting.take(source.key):
                 world.enqueue(key, CATCH_UP)
 
     def _expect(self, source: Source) -> None:
@@ -314,6 +316,7 @@ class Catalog:
         if record is None:
             return
         self._world.index.remove(item.uid)
+        self._world.placement_compiled(record.compiled, None)
         keys, record.objects = record.objects, set()
         lost = Lost(f"{item.kind.lower()}s", item.creation_timestamp)
         cause = Cause(f"{record.path} was deleted", counted=False, verify=True, lost=lost)
@@ -337,8 +340,9 @@ class Catalog:
                 self._world.placement_changed(record.manifest.uid)
             return
         record.error = None
-        record.compiled = compiled
+        before, record.compiled = record.compiled, compiled
         self._world.index.put(compiled)
+        self._world.placement_compiled(before, compiled)
 
     def _restore(self, record: PlacementRecord) -> None:
         """Take over what the placement's status remembers: which targets it has, which runs are finished."""

@@ -55,7 +55,9 @@ def _settle(
 
 
 def _decide_presence(situation: Situation, wanted: Wanted) -> do.Action | do.Settled:
-    memory = situation.memory
+    memory, namespace = situation.memory, situation.namespace_problem
+    if namespace is not None and namespace.reason == Reason.DELETING:
+        return _hold(namespace, memory)  # whatever is in it goes with it, and is made anew in its successor
     if memory.failure is not None and memory.failure.fingerprint == wanted.hash:
         return _settle(memory, State.FAILED, memory.failure.reason, memory.failure.message)
     if isinstance(situation.downstream, Absent):

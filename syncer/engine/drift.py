@@ -79,7 +79,7 @@ def without(manifest: Mapping[str, Any], pointers: Sequence[str]) -> Mapping[str
 
 
 def _removal_order(found: str) -> list[tuple[int, int, str]]:
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in found.split("/")]
+    return [(1, int(part), "") if part.isascii() and part.isdigit() else (0, 0, part) for part in found.split("/")]
 
 
 def live_values(observed: KubeObject, pointers: Sequence[str]) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ from syncer.kube.discovery import Discovery
 from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
+from syncer.placement.compiled import CompiledPlacement
 
 SYNC_TARGETS = ResourceInfo(GROUP, VERSION, "synctargets", "SyncTarget", False, frozenset(), True, False)
 GUARD_SECONDS = 5.0
@@ -109,6 +110,7 @@ class Engine:
         self.world.wake = self._pairs.wake
         self.world.object_changed = self._object_changed
         self.world.placement_changed = self._placement_changed
+        self.world.placement_compiled = self._placement_compiled
         self.frozen_changed: Callable[[str], None] = lambda name: None  # a target froze or thawed; set by the operator
         self.world.target_changed = lambda name: self.frozen_changed(name)
 
@@ -191,6 +193,10 @@ class Engine:
             self._keeper.upstream_changed(event.object.name)
             self._namespace_work.wake()
 
+    def _placement_compiled(self, before: CompiledPlacement | None, after: CompiledPlacement | None) -> None:
+        self._keeper.placement_changed(before, after)
+        self._namespace_work.wake()
+
     def _target_event(self, event: InformerEvent) -> None:
         item = event.object
         if item is None:
@@ -237,9 +243,10 @@ class Engine:
         self._watches.stop_target(runtime)
         self.world.queue.drop_lane(item.name)
         self.world.budget.forget(item.name)
+        self.world.finished.forget_target(runtime.uid)
         self._metrics.remove_target(item.name)
         for source in list(self.world.sources.values()):
-            source.pairs.pop(item.name, None)
+            self.world.drop_pair(source, item.name)
         self._catalog.targets_changed(Cause(f"SyncTarget {item.name} is gone", verify=True, lost=runtime.lost))
         for source in list(self.world.sources.values()):
             self._object_changed(source)

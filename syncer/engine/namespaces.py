@@ -47,15 +47,18 @@ class NamespaceBook:
         ] = {}  # {name: uid of a namespace of ours, "" for one that is not ours but may be used}
         self._clock = clock
         self._problems: dict[str, tuple[Held, float]] = {}  # and when it was found out
+        self._closing: dict[str, str] = {}  # {name: uid of a namespace that is being deleted, by us or by others}
         self._flights: dict[str, asyncio.Future[None]] = {}
         self.writes = 0
 
     def ready(self, name: str) -> bool:
         """True once the namespace is known to be usable."""
-        return name in self._ready
+        return name in self._ready and name not in self._closing
 
     def problem(self, name: str) -> Held | None:
         """Why it may not be used, if that was found out; what passes by itself is asked again in its time."""
+        if name in self._closing:
+            return _leaving(name)
         held, since = self._problems.get(name, (None, 0.0))
         if held is not None and held.retry_seconds is not None and self._clock() >= since + held.retry_seconds:
             del self._problems[name]
@@ -64,15 +67,25 @@ class NamespaceBook:
 
     def saw(self, found: KubeObject, deleted: bool) -> None:
         """An informer event about a namespace that carries our label."""
-        if deleted or found.terminating:
-            self._ready.pop(found.name, None)
-        else:
-            self._ready[found.name] = found.uid
-            self._problems.pop(found.name, None)
+        name = found.name
+        if deleted:
+            if self._closing.get(name) == found.uid:
+                del self._closing[name]
+            self._problems.pop(name, None)  # what kept others out went with it
+            if self._ready.get(name) in (found.uid, ""):
+                del self._ready[name]
+        elif found.terminating:
+            self._ready.pop(name, None)
+            self._closing[name] = found.uid
+        elif self._closing.get(name) != found.uid:  # else older than the delete that we sent for it
+            self._closing.pop(name, None)
+            self._ready[name] = found.uid
+            self._problems.pop(name, None)
 
     def forget(self, name: str) -> None:
         """The server said that it is not there."""
         self._ready.pop(name, None)
+        self._closing.pop(name, None)
         self._problems.pop(name, None)
 
     def forget_problems(self) -> None:
@@ -105,6 +118,7 @@ class NamespaceBook:
         except Conflict:
             await self._inspect(name)
             return
+        self._closing.pop(name, None)
         self._ready[name] = created.uid
         self._problems.pop(name, None)
 
@@ -117,9 +131,8 @@ class NamespaceBook:
             self._trouble(name, Held(Reason.RETRYING, message, retry_seconds=TERMINATING_RETRY_SECONDS))
             return
         owner = found.labels.get(MANAGED_BY_LABEL)
-        if found.terminating:
-            message = f"namespace {name} is being deleted on the target; it is created again afterwards"
-            self._trouble(name, Held(Reason.DELETING, message, retry_seconds=TERMINATING_RETRY_SECONDS))
+        if found.terminating or self._closing.get(name) == found.uid:
+            self._trouble(name, _leaving(name))
         elif owner is not None and owner != self._hub_id:
             message = f"namespace {name} belongs to another hub ({owner})"
             self._trouble(name, Held(Reason.NAMESPACE_NOT_OURS, message, failed=True))
@@ -172,12 +185,15 @@ class NamespaceBook:
                 return blocker
         if needed():
             return "it is needed again"
-        self._ready.pop(found.name, None)  # whoever comes while the delete is under way asks the server
+        self._ready.pop(found.name, None)
+        self._closing[found.name] = found.uid  # from here on until its DELETED event nothing is put into it
         try:
             self.writes += 1
             await self._client.delete(NAMESPACES, "", found.name, uid=found.uid)
-        except (NotFound, Conflict):
+        except BaseException as error:  # not deleted, or nobody knows: whoever needs it asks the server
             self.forget(found.name)
+            if not isinstance(error, NotFound | Conflict):
+                raise
         return ""
 
     async def _first_other(self, info: ResourceInfo, namespace: str, discovery: Discovery) -> str:
@@ -196,6 +212,11 @@ class NamespaceBook:
             if not follow:
                 return ""
             params = {"limit": "500", "continue": follow}
+
+
+def _leaving(name: str) -> Held:
+    message = f"namespace {name} is being deleted on the target; it is created again afterwards"
+    return Held(Reason.DELETING, message, retry_seconds=TERMINATING_RETRY_SECONDS)
 
 
 def _follows(metadata: Mapping[str, Any], discovery: Discovery) -> bool:

@@ -14,6 +14,7 @@ from syncer.errors import SyncError
 from syncer.kube.client import ClusterClient
 from syncer.kube.errors import NotFound
 from syncer.kube.objects import KubeObject
+from syncer.placement.compiled import CompiledPlacement, Globs, NamespaceRule
 from syncer.transform.mark import SourceRef
 from syncer.transform.render import Rendered, render_namespace
 
@@ -60,6 +61,17 @@ class NamespaceKeeper:
             informer = target.watch(NAMESPACES.group_resource)
             if informer is not None and ("", name) in informer.cache:
                 self.queue.add((target.name, name))
+
+    def placement_changed(self, before: CompiledPlacement | None, after: CompiledPlacement | None) -> None:
+        """A placement came, changed or went: namespaces that it labels, or labelled, may look different now."""
+        if _labelling(before) == _labelling(after):
+            return
+        for name, upstream in self._world.namespaces.items():
+            if any(
+                one is not None and one.namespace_labels.texts and one.covers_namespace(name, upstream.labels)
+                for one in (before, after)
+            ):
+                self.upstream_changed(name)
 
     async def run(self, key: NamespaceKey) -> None:
         """One pass over one namespace on one target. Never raises."""
@@ -118,3 +130,10 @@ class NamespaceKeeper:
         """Whether the upstream namespace is there, or an object of ours is or should be in it."""
         pairs = self._world.pairs_on(target.name)
         return name in self._world.namespaces or any(source.key.namespace == name for source, _ in pairs)
+
+
+def _labelling(placement: CompiledPlacement | None) -> tuple[str, NamespaceRule | None, Globs] | None:
+    """Which labels a placement gives to which namespaces; None if it gives none."""
+    if placement is None or not placement.namespace_labels.texts:
+        return None
+    return placement.namespace, placement.namespaces, placement.namespace_labels

@@ -279,7 +279,7 @@ class Passes:
             pair.memory = msgspec.structs.replace(pair.memory, failure=None)
             self._world.enqueue(key, CATCH_UP, at=self._world.clock() + SLOW_RETRY_SECONDS)
         if outcome.state is State.GONE:
-            source.pairs.pop(target.name, None)
+            self._world.drop_pair(source, target.name)
             self._world.forget_if_done(source)
 
     def _settle(self, source: Source, pair: Pair, target: TargetRuntime, outcome: Outcome) -> None:

@@ -45,11 +45,9 @@ class Telling:
     def with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
         """A workload that refers to something that is not placed to the same target is in sync, but will not run."""
         missing = self._needs.missing(source, target)
+        self._world.wanting.put(SyncKey(source.key, target), (found[0] for found in missing))
         if not missing:
             return outcome
-        key = SyncKey(source.key, target)
-        for found in missing:
-            self._world.wanting.setdefault(found[0], set()).add(key)
         text = ", ".join(text for _, text in missing)
         return Outcome(State.SYNCED, Reason.MISSING_REFERENCE, f"{Reason.MISSING_REFERENCE}: {text}")
 

@@ -15,8 +15,10 @@ from syncer.api.names import SYNCED_FINALIZER
 from syncer.engine.budget import DeletionBudget
 from syncer.engine.pair import State
 from syncer.engine.state import Pair, PlacementRecord, Source
+from syncer.engine.tables import FinishedRuns, Wanting
 from syncer.engine.workqueue import CATCH_UP, DRIFT, USER_CHANGE, KeyedQueue
 from syncer.kube.objects import KubeObject
+from syncer.placement.compiled import CompiledPlacement
 from syncer.placement.index import PlacementIndex
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class World:
         targets: by name.
         namespaces: upstream Namespace objects by name.
         scaled: (namespace, kind, name) of objects whose replicas an upstream HPA sets, to the HPA's key.
-        wanting: {missing object: pairs that refer to it}, so that placing it later clears their warnings.
+        wanting: pairs that refer to objects which are not placed beside them.
         frozen: why nothing may be written anywhere; "" in ordinary times.
         left_behind: our CRDs were installed anew: synced objects that nothing selects may come from before, and stay.
         acknowledged: targets whose left-behind objects a person gave up.
@@ -62,17 +64,21 @@ class World:
         self.targets: dict[str, TargetRuntime] = {}
         self.namespaces: dict[str, KubeObject] = {}
         self.scaled: dict[tuple[str, str, str], ObjectKey] = {}
-        self.wanting: dict[ObjectKey, set[SyncKey]] = {}
+        self.wanting = Wanting()
         self.budget = DeletionBudget(self.rng)
         self.queue: KeyedQueue[SyncKey] = KeyedQueue(lambda key: key.target, lane_limit=32)
         self.frozen = ""
         self.left_behind = False
         self.acknowledged: set[str] = set()
-        self.finished: set[tuple[str, str]] = set()
+        self.finished = FinishedRuns()
         self.wake: Callable[[], None] = lambda: None  # tells the dispatcher that something is due
         self.object_changed: Callable[[Source], None] = lambda source: None  # status or outcome of a source may differ
         self.placement_changed: Callable[[str], None] = lambda uid: None  # by uid
         self.target_changed: Callable[[str], None] = lambda name: None  # frozen or not
+        # A placement was compiled, compiled anew (before, after) or deleted.
+        self.placement_compiled: Callable[[CompiledPlacement | None, CompiledPlacement | None], None] = (
+            lambda before, after: None
+        )
 
     def key(self, resource: GroupResource, item: KubeObject) -> ObjectKey:
         """Key of a source; under mapping `Same` also of its synced objects."""
@@ -85,6 +91,13 @@ class World:
             pair = source.pairs[target] = Pair()
             pair.since = self.wall()
         return pair
+
+    def drop_pair(self, source: Source, target: str) -> None:
+        """Nothing is, or can be, known of the pair any more."""
+        pair = source.pairs.pop(target, None)
+        if pair is not None and pair.finished and source.gone:
+            self.finished.forget_source(pair.finished)  # its end may have been reported after its source went
+        self.wanting.forget(SyncKey(source.key, target))
 
     def enqueue(self, key: SyncKey, priority: int = USER_CHANGE, *, at: float = 0.0, rank: int = 0) -> None:
         """Ask for a pass over one pair."""
@@ -109,6 +122,8 @@ class World:
         if source.object is not None and (source.plan.matched or SYNCED_FINALIZER in source.object.finalizers):
             return
         if all(pair.outcome.state is State.GONE for pair in source.pairs.values()) and not source.plan.assignments:
+            for target in list(source.pairs):
+                self.drop_pair(source, target)
             self.sources.pop(source.key, None)
 
 
