@@ -98,7 +98,7 @@ class _StdlibBridge(logging.Handler):
             for processor in self._processors:
                 event = processor(None, event["level"] if isinstance(event, dict) else "info", event)
             self._output.msg(event)
-        except Exception:
+        except Exception:  # as every logging.Handler: logging never raises
             self.handleError(record)
 
 

@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except Exception as error:  # every way to fail is two lines; a bug says so without its text
         return complain(error)
     return code if isinstance(code, int) else 0
 

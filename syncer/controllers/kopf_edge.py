@@ -124,7 +124,7 @@ class KopfEdge:
                 with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                     runner.run(self._operate())
                 why = "ended by itself"
-            except BaseException as error:
+            except BaseException as error:  # whatever ended it: it is started again, and the reason is told
                 why = f"{type(error).__name__}: {error}"
             self._ready.clear()
             if self._stop.is_set():

@@ -138,7 +138,7 @@ class HubApi:
             return failure(503, "no answer in time; try again")
         except SyncError as error:
             return failure(503, f"an API server does not answer: {error}")
-        except Exception:
+        except Exception:  # one request's bug must not show its text to the caller, nor end the hub
             log.exception("hub request failed", path=request.path)
             return failure(500, "the hub failed; its log says why")
 

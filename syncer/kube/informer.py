@@ -194,7 +194,7 @@ class Informer:
                     problem: SyncError | None = None
                 except SyncError as error:
                     problem = error
-                except Exception as error:
+                except Exception as error:  # a bug, or an answer that nobody foresaw: the mirror must go on
                     _log.exception("informer failed", **self._names())
                     problem = SyncError(f"unexpected {type(error).__name__}")
                 if self._clock() - started >= STEADY_SECONDS:
@@ -489,7 +489,7 @@ class Informer:
         item = event.object
         try:
             self._on_event(event)
-        except Exception:
+        except Exception:  # the handler's bug is not the mirror's: the object is told again at the next list
             self._counts["handler_errors"] += 1
             _log.exception("informer handler failed", **self._names())
             if item is not None:

@@ -93,7 +93,7 @@ def two(start: Callable[..., Replica], timing: tuple[str, ...] = QUICK) -> tuple
     leader = start(timing)
     wait_until(leader.leads)
     candidate = start(timing)
-    time.sleep(3 * float(timing[2]))
+    time.sleep(3 * float(timing[2]))  # three looks, at none of which it may lead
     assert not candidate.leads()
     return leader, candidate
 
@@ -129,7 +129,7 @@ def test_a_stopped_leader_writes_nothing_after_it_wakes(election: Any) -> None:
     leader.send(signal.SIGSTOP)
     wait_until(candidate.leads, timeout_seconds=10)
     wait_until(lambda: written()["by"] != old)
-    time.sleep(3)
+    time.sleep(3)  # the rest of two leases
     woken = leader.send(signal.SIGCONT)
     seen: set[str] = set()
     while time.monotonic() < woken + 2:

@@ -225,7 +225,7 @@ def test_a_second_sigterm_ends_at_once(installed: Kubectl, start: Start) -> None
     installed.fleet.upstream.stop("apiserver")
     try:
         operator.send(signal.SIGTERM)
-        time.sleep(0.5)
+        wait_until(lambda: "draining" in operator.log)
         told = operator.send(signal.SIGTERM)
         assert operator.wait() == 130
         assert time.monotonic() - told < 1

@@ -54,9 +54,9 @@ async def test_a_quiet_target_causes_no_status_writes(ground: Kubectl) -> None:
     async with bench(ground) as here:
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Authorized", "True")
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # the last of the first writes
         before = here.get(name)
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # many probes long: nothing may happen
         assert here.get(name) == before
 
 
@@ -81,9 +81,9 @@ async def test_one_slow_answer_turns_nothing(ground: Kubectl) -> None:
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Ready", "True")
         ground.fleet.clusters["a"].stop("apiserver")
-        await asyncio.sleep(0.9)
+        await asyncio.sleep(0.9)  # less than the failures that turn it
         ground.fleet.clusters["a"].cont("apiserver")
-        await asyncio.sleep(2)
+        await asyncio.sleep(2)  # more probes: nothing may turn
         assert ("reachable", False) not in here.engine.told
         assert here.condition(name, "Ready")[0] == "True"
 
@@ -238,7 +238,7 @@ async def test_an_orphaning_target_goes_at_once_and_a_dead_draining_one_waits(gr
             ground("upstream", "delete", "synctarget", drain, "--wait=false")
             message = await here.until(drain, "Ready", "False", "Deleting")
             assert "does not answer" in message
-            await asyncio.sleep(2)
+            await asyncio.sleep(2)  # several probes long: it must stay
             assert here.get(drain) is not None
         finally:
             ground.fleet.clusters["b"].cont("apiserver")

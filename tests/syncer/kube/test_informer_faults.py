@@ -79,7 +79,7 @@ async def test_bookmarks_alone_keep_a_watch_alive(api: FakeApi, start: Start) ->
     watched = await start(inactivity_seconds=0.4).synced()
     for _ in range(10):
         api.bookmark()
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.08)  # in all twice as long as the silence that would end it
     assert watched.informer.statistics().silences == 0
     assert watched.informer.statistics().watches == 1
 
