@@ -38,6 +38,13 @@ class _Account:
     acknowledged_until: float = 0.0
     announced: int = 0
     announced_until: float = 0.0
+    paid: dict[str, float] = field(default_factory=dict)  # {uid of an object that may go: when it was last asked for}
+
+    def pay(self, uid: str, now: float) -> bool:
+        """True, and keep in mind, that this very object may be deleted: a delete that fails is not paid twice."""
+        self.paid.pop(uid, None)  # to the end: the oldest come first
+        self.paid[uid] = now
+        return True
 
 
 class DeletionBudget:
@@ -51,28 +58,35 @@ class DeletionBudget:
         self._rng = rng
         self._accounts: dict[str, _Account] = {}  # by target
 
-    def spend(self, target: str, key: Hashable, *, synced: int, now: float) -> bool:
+    def spend(self, target: str, key: Hashable, uid: str, *, synced: int, now: float) -> bool:
         """Ask for one delete. False: do not send it; the target is frozen.
+
+        A unit is spent per object, not per try: while the delete of a uid is tried again and again, it stays paid.
 
         Args:
             key: the object; asking again for it while frozen counts once.
+            uid: which of all objects of that name.
             synced: objects that are on the target now, before this delete.
         """
         account = self._accounts.setdefault(target, _Account())
         if key in account.acknowledged:
             account.acknowledged.discard(key)
             if now < account.acknowledged_until:
-                return True
+                return account.pay(uid, now)
         if account.token is None:
+            while account.paid and next(iter(account.paid.values())) <= now - CONSENT_SECONDS:
+                del account.paid[next(iter(account.paid))]
+            if uid in account.paid:
+                return account.pay(uid, now)
             while account.spent and account.spent[0] <= now - WINDOW_SECONDS:
                 account.spent.popleft()
             # What this minute already deleted still counts as synced, else the limit would shrink while it is used.
             if len(account.spent) < max(FLOOR, int(SHARE * (synced + len(account.spent)))):
                 account.spent.append(now)
-                return True
+                return account.pay(uid, now)
             if account.announced and now < account.announced_until:
                 account.announced -= 1
-                return True
+                return account.pay(uid, now)
             self._freeze(account, self._token(), now)
         account.waiting.add(key)
         return False
@@ -113,12 +127,13 @@ class DeletionBudget:
         account.announced = deletes
         account.announced_until = now + CONSENT_SECONDS
 
-    def withdraw(self, target: str, key: Hashable) -> None:
-        """The delete of a key is not wanted any more (its source or placement came back)."""
+    def withdraw(self, target: str, key: Hashable, uid: str) -> None:
+        """The delete of an object is not wanted any more (its source or placement came back)."""
         account = self._accounts.get(target)
         if account is not None:
             account.waiting.discard(key)
             account.acknowledged.discard(key)
+            account.paid.pop(uid, None)
 
     def forget(self, target: str) -> None:
         """The target is gone."""

@@ -225,7 +225,7 @@ class Catalog:
             pair.unplaced = None
             # A proof for a delete that did not happen is about the past: the next one is collected anew.
             pair.memory = replace(pair.memory, proof="", proof_uid="")
-            world.budget.withdraw(target, SyncKey(source.key, target))
+            world.budget.withdraw(target, SyncKey(source.key, target), pair.memory.uid)
         if old.assignments != new.assignments:
             for key in world.wanting.take(source.key):
                 world.enqueue(key, CATCH_UP)

@@ -320,7 +320,7 @@ class Engine:
         if runtime is None:
             return
         if reachable:
-            runtime.breaker.success()
+            self.world.answered(runtime)
         if not runtime.set_reachable(reachable and runtime.link is not None, since, message):
             return
         self._metrics.target_ready.labels(name).set(runtime.ready)

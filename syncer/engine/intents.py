@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 REPLICAS = PathRule("/spec/replicas", "Ignore")
 _SAME = Same()
+_NOT_LOOKED_AT = Unknown("the target takes no writes now")
 LANDING_RETRY_SECONDS = 2.0
 API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
 
 
 def situation(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Situation:
     """Everything that the next decision about this pair may look at."""
+    closed = _closed(world, target)
+    if closed is not None:  # nothing else matters then, and rendering for nobody is the dearest part
+        return Situation(closed, _NOT_LOOKED_AT, pair.memory, world.hub_id, closed)
     namespace = source.key.namespace
     book = target.link.book if target.link is not None else None
     return Situation(
@@ -37,7 +41,6 @@ def situation(world: World, sight: Sight, source: Source, pair: Pair, target: Ta
         downstream=downstream(source, pair, target),
         memory=pair.memory,
         hub_id=world.hub_id,
-        closed=_closed(world, target),
         namespace_ready=not namespace or (book is not None and book.ready(namespace)),
         namespace_problem=book.problem(namespace) if namespace and book is not None else None,
     )

@@ -97,6 +97,8 @@ class Passes:
             now = situation(self._world, self._sight, source, pair, target)
             step = decide(now)
             if isinstance(step, do.Settled):
+                if now.closed is not None:
+                    self._world.hold_back(target)
                 pair.memory = step.memory
                 self._finish(key, source, pair, target, step)
                 return
@@ -177,7 +179,7 @@ class Passes:
     def _may_delete(self, key: SyncKey, current: _Pass, step: do.Delete) -> bool:
         target = current.target
         budget = self._world.budget
-        if step.counted and not budget.spend(target.name, key, synced=target.synced, now=self._world.clock()):
+        if step.counted and not budget.spend(target.name, key, step.uid, synced=target.synced, now=self._world.clock()):
             frozen = budget.frozen(target.name)
             token = frozen.token if frozen is not None else ""
             message = f"too many deletes at once; if they are meant: syncline ack {target.name} (token {token})"
@@ -220,7 +222,7 @@ class Passes:
         """Learn from an answer, and remember what it says about the object until the informer catches up."""
         pair, wanted = current.pair, now.intent
         if not isinstance(step, UPSTREAM):
-            current.target.breaker.success()
+            self._world.answered(current.target)
         hash_ = wanted.hash if isinstance(wanted, Wanted) else ""
         pair.memory = absorb_reply(pair.memory, step, reply, hash_)
         if isinstance(step, do.Create | do.Apply | do.Cede):
@@ -242,7 +244,7 @@ class Passes:
         upstream = isinstance(step, UPSTREAM)
         if not isinstance(error, Unreachable | ServerError | Unauthorized):
             if not upstream:
-                target.breaker.success()
+                self._world.answered(target)
             wanted = now.intent if isinstance(now.intent, Wanted) else None
             learned = absorb_error(pair.memory, step, error, wanted)
             if learned is not None and learned != pair.memory:
@@ -251,7 +253,7 @@ class Passes:
                 pair.memory = learned
                 return True
         elif not upstream:
-            target.failed(clock(), error.message)
+            self._world.failed(target, error.message)
         if isinstance(error, TooManyRequests) and error.retry_after_seconds is not None and not upstream:
             target.bucket.pause(clock() + min(error.retry_after_seconds, LONGEST_PAUSE_SECONDS))
         self._metrics.sync_error(target.name, error.reason)

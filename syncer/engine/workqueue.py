@@ -51,7 +51,7 @@ class _Item(Generic[K]):
 
 
 class _Lane(Generic[K]):
-    __slots__ = ("buckets", "held_until", "in_hand", "levels", "limit", "offered", "ready", "turns")
+    __slots__ = ("buckets", "held_from", "held_until", "in_hand", "levels", "limit", "offered", "ready", "turns")
 
     def __init__(self, limit: float) -> None:
         self.buckets: dict[int, deque[_Item[K]]] = {}  # by level; may hold dead items, which are skipped
@@ -60,7 +60,8 @@ class _Lane(Generic[K]):
         self.in_hand = 0
         self.limit = limit
         self.held_until = 0.0
-        self.offered = False  # in the ring: ready > 0, below the limit, not held
+        self.held_from = 0  # levels from here on are held until then
+        self.offered = False  # in the ring: ready > 0, below the limit, something is not held
         self.turns = 0
 
 
@@ -135,15 +136,14 @@ class KeyedQueue(Generic[K]):
             return None
         lane = self._ring.popleft()
         lane.turns += 1
-        item = self._pop(lane) if lane.turns % OLDEST_FIRST_EVERY else self._pop_oldest(lane)
+        oldest = lane.turns % OLDEST_FIRST_EVERY == 0 and lane.held_until <= self._now
+        item = self._pop_oldest(lane) if oldest else self._pop(lane)
         item.state = _IN_HAND
         lane.ready -= 1
         lane.in_hand += 1
         self._waiting -= 1
-        if lane.ready and lane.in_hand < lane.limit:
-            self._ring.append(lane)
-        else:
-            lane.offered = False
+        lane.offered = False
+        self._refresh(lane)
         return item.key
 
     def done(self, key: K) -> None:
@@ -215,10 +215,15 @@ class KeyedQueue(Generic[K]):
         first = min(first, self._next_release)
         return None if first == inf else first
 
-    def hold(self, lane: Hashable, until: float) -> None:
-        """Hand out nothing of a lane before `until`; inf holds until the next call, 0 releases at once."""
+    def hold(self, lane: Hashable, until: float, *, above: int = USER_CHANGE) -> None:
+        """Hand out nothing of a lane before `until`; inf holds until the next call, 0 releases at once.
+
+        Args:
+            above: keys of a better priority than this go on; the default holds all of them.
+        """
         held = self._lane(lane)
         held.held_until = until
+        held.held_from = above << _RANK_BITS
         if until > self._now:
             self._next_release = min(self._next_release, until)  # exact again at the next release
         self._refresh(held)
@@ -249,7 +254,10 @@ class KeyedQueue(Generic[K]):
 
     def _refresh(self, lane: _Lane[K]) -> None:
         """Put the lane into the ring, or take it out, as its state says."""
-        offered = lane.ready > 0 and lane.in_hand < lane.limit and lane.held_until <= self._now
+        offered = lane.ready > 0 and lane.in_hand < lane.limit
+        if offered and lane.held_until > self._now:
+            self._drop_dead(lane)
+            offered = lane.levels[0] < lane.held_from
         if offered and not lane.offered:
             self._ring.append(lane)
         elif lane.offered and not offered:
@@ -317,6 +325,15 @@ class KeyedQueue(Generic[K]):
         for lane in self._lanes.values():
             if not lane.offered:
                 self._refresh(lane)
+
+    @staticmethod
+    def _drop_dead(lane: _Lane[K]) -> None:
+        """Make the first item of the first level a living one; the lane has some."""
+        while lane.buckets[lane.levels[0]][0].state != _READY:
+            bucket = lane.buckets[lane.levels[0]]
+            bucket.popleft()
+            if not bucket:
+                del lane.levels[0]
 
     @staticmethod
     def _pop(lane: _Lane[K]) -> _Item[K]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.api.names import SYNCED_FINALIZER
 from syncer.engine.budget import DeletionBudget
+from syncer.engine.lanes import BreakerState
 from syncer.engine.pair import State
 from syncer.engine.state import Pair, PlacementRecord, Source
 from syncer.engine.tables import FinishedRuns, Wanting
@@ -91,6 +92,24 @@ class World:
             pair = source.pairs[target] = Pair()
             pair.since = self.wall()
         return pair
+
+    def answered(self, target: TargetRuntime) -> None:
+        """The target answered a request: it is well, and what was held back for it may go."""
+        if target.breaker.state is not BreakerState.CLOSED:
+            self.queue.hold(target.name, 0.0)
+            self.wake()
+        target.breaker.success()
+
+    def failed(self, target: TargetRuntime, message: str) -> None:
+        """The target did not answer, or is broken."""
+        target.failed(self.clock(), message)
+        self.hold_back(target)
+
+    def hold_back(self, target: TargetRuntime) -> None:
+        """While the breaker is not closed, keys that only wait for it cost nothing: one lot of them is tried when the
+        next probe may go. News goes on, to be told that it waits."""
+        if target.breaker.state is not BreakerState.CLOSED:
+            self.queue.hold(target.name, target.breaker.retry_at(), above=CATCH_UP)
 
     def drop_pair(self, source: Source, target: str) -> None:
         """Nothing is, or can be, known of the pair any more."""
