@@ -5,7 +5,7 @@ An event changes the records, plans what it touches, and enqueues the pairs that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -21,6 +21,7 @@ from syncer.engine.pair import Memory
 from syncer.engine.planner import Fleet, plan, rank
 from syncer.engine.sight import Sight
 from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced, version
+from syncer.engine.targets import served_as
 from syncer.engine.world import CATCH_UP, USER_CHANGE, World
 from syncer.errors import TerminalError
 from syncer.kube.informer import InformerEvent
@@ -28,6 +29,7 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compile import compile_placement
 from syncer.placement.targets import choose_targets
 from syncer.transform.pipeline import compile_transforms
+from syncer.transform.split import Split
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
 
@@ -68,6 +70,7 @@ class Catalog:
         self._interest_changed = interest_changed
         self._check = check
         self._targets_read = False
+        self._awaiting: set[ObjectKey] = set()  # sources whose division waits for targets to be read
 
     # Sources
 
@@ -153,8 +156,13 @@ class Catalog:
         """Plan a source anew and enqueue what that moves."""
         matching = self._matching(source.info, source.object) if source.object is not None else []
         targets = {name: runtime.state for name, runtime in self._world.targets.items()}
-        new = plan(source, matching, Fleet(self._world.placements, targets, self._accepts, self._holds))
+        fleet = Fleet(self._world.placements, targets, self._accepts, self._holds, self._shares)
+        new = plan(source, matching, fleet)
         old = source.plan
+        if new.awaits:
+            self._awaiting.add(source.key)
+        else:
+            self._awaiting.discard(source.key)
         if new != old:
             self._set_plan(source, new)
             self._move(source, old, new, cause)
@@ -191,6 +199,20 @@ class Catalog:
         if informer is None or not informer.synced:
             return True
         return (source.key.namespace, source.key.name) in informer.cache
+
+    def _shares(self, target: str, source: Source) -> Mapping[str, int] | None:
+        """What a copy has of the numbers that a division sets; {} without a copy, None while nobody could look."""
+        runtime = self._world.targets[target]
+        informer = runtime.watch(source.key.group_resource)
+        if informer is None and runtime.link is not None and served_as(runtime.link.discovery, source.info) is None:
+            return None if runtime.link.discovery.stale() else {}  # it serves no such kind
+        if informer is None or not informer.synced:
+            return None
+        copy = informer.cache.get((source.key.namespace, source.key.name))
+        numbers = copy.field("spec") if copy is not None else None
+        if not isinstance(numbers, dict):
+            return {}
+        return {field: numbers[field] for field in Split._fields if isinstance(numbers.get(field), int)}
 
     def _set_plan(self, source: Source, new: Plan) -> None:
         old, source.plan = source.plan, new
@@ -412,6 +434,12 @@ class Catalog:
                 self._compile(record)  # what a target accepts may have been its fault
             if self._select(record):
                 self.replan_placement(record, cause)
+        for key in list(self._awaiting):
+            found = self._world.sources.get(key)
+            if found is None or not found.plan.awaits:
+                self._awaiting.discard(key)
+            else:
+                self.replan(found, cause)
         for target in only:
             for source, _ in list(self._world.pairs_on(target)):
                 self.replan(source, cause)

@@ -93,7 +93,7 @@ class Downstream:
                 continue
             if audit:
                 forget_answers(pair)
-            elif target.state.unschedulable:  # only now it is known what a cordoned target has
+            elif target.state.unschedulable or target.name in source.plan.awaits:  # only now it is known what it has
                 self._catalog.replan(source, Cause(f"{target.name} was read", priority=CATCH_UP))
             self._world.enqueue(SyncKey(source.key, target.name), CATCH_UP)
 

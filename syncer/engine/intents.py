@@ -79,6 +79,8 @@ def intent(world: World, sight: Sight, source: Source, pair: Pair, target: Targe
         missing = _api_missing(source, target)
         if missing is not None:
             return missing
+        if assignment.held:
+            return Held(Reason.RETRYING, assignment.held)  # planned anew once they were read
         return _wanted(world, source, pair, target, assignment, item)
     refusal = source.plan.refusals.get(target.name)
     if refusal is not None:

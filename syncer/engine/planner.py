@@ -46,6 +46,8 @@ class Fleet:
     targets: Mapping[str, TargetState]  # by name
     accepts: Callable[[str, GroupResource], bool]  # target name, resource
     holds: Callable[[str, Source], bool]  # target name: it has a copy of the source, or may have one
+    # Target name: what the copy there has of each divided number; {} without a copy, None while nobody could look.
+    shares: Callable[[str, Source], Mapping[str, int] | None]
 
 
 def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> Plan:
@@ -77,14 +79,15 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> P
             refusals[target] = refusal
         else:
             assignments[target] = Assignment(uid)
+    awaits: tuple[str, ...] = ()
     try:
-        assignments = _divide(source, assignments, fleet)
+        assignments, awaits = _divide(source, assignments, fleet)
     except TerminalError as error:  # an object that cannot be divided; others of the placement can
         for target, assignment in assignments.items():
             if _divided(fleet.records[assignment.placement]):
                 refusals[target] = Refusal(assignment.placement, error.reason, f"{error} at {error.pointer}")
         assignments = {target: a for target, a in assignments.items() if target not in refusals}
-    return Plan(assignments, refusals, tuple(outranked), matched)
+    return Plan(assignments, refusals, tuple(outranked), matched, awaits=awaits)
 
 
 def _precedence(record: PlacementRecord) -> tuple[int, str, str]:
@@ -103,32 +106,78 @@ def _refuse(source: Source, uid: str, fleet: Fleet, target: str) -> Refusal | No
     return None
 
 
-def _divide(source: Source, assignments: dict[str, Assignment], fleet: Fleet) -> dict[str, Assignment]:
-    """Give each target its share of the replicas where the placement divides them."""
+def _divide(
+    source: Source, assignments: dict[str, Assignment], fleet: Fleet
+) -> tuple[dict[str, Assignment], tuple[str, ...]]:
+    """Give each target its share of the replicas where the placement divides them.
+
+    Also returns the targets whose copies must be read first. The shares of an earlier process are known from its copies
+    only; dividing without them could move a replica that runs.
+    """
     dividing = {a.placement for a in assignments.values() if _divided(fleet.records[a.placement])}
     whole = totals(source.object.manifest(), source.info.group_kind) if dividing and source.object is not None else None
     if whole is None:
         source.shares.clear()
-        return assignments
+        return assignments, ()
+    numbers = {field: total for field, total in whole._asdict().items() if total is not None}
+    awaits: set[str] = set()
     for uid in dividing:
         compiled = fleet.records[uid].compiled
         assert compiled is not None
         # Only over targets that take this very object: a share for one that refuses it would be lost.
         weights = {target: compiled.weight(target) for target, a in assignments.items() if a.placement == uid}
-        before = source.shares.get(uid, {})
-        shares = {
-            field: divide(total, weights, before.get(field))
-            for field, total in whole._asdict().items()
-            if total is not None
-        }
+        before = source.shares.get(uid)
+        if before is None:
+            seen = {target: fleet.shares(target, source) for target in weights}
+            unread = _unread(seen, fleet)
+            if unread:
+                awaits |= unread
+                assignments |= _held(uid, weights, numbers, seen, unread)
+                continue
+            before = {
+                field: {target: copy[field] for target, copy in seen.items() if copy and field in copy}
+                for field in numbers
+            }
+        shares = {field: divide(total, weights, before.get(field)) for field, total in numbers.items()}
         source.shares[uid] = shares
-        for target, assignment in assignments.items():
-            if assignment.placement == uid:
-                split = Split(**{field: share.get(target, 0) for field, share in shares.items()})
-                assignments[target] = Assignment(uid, split)
+        for target in weights:
+            split = Split(**{field: share.get(target, 0) for field, share in shares.items()})
+            assignments[target] = Assignment(uid, split)
     for uid in source.shares.keys() - dividing:
         del source.shares[uid]
-    return assignments
+    return assignments, tuple(sorted(awaits))
+
+
+def _unread(seen: Mapping[str, Mapping[str, int] | None], fleet: Fleet) -> set[str]:
+    """Targets that must be read before the first division of this process.
+
+    An object of which no target that could be read has a copy is new, as far as anybody can tell: it need not wait for
+    targets that are not there.
+    """
+    unread = {target for target, copy in seen.items() if copy is None}
+    new = any(copy is not None for copy in seen.values()) and not any(seen.values())
+    return {target for target in unread if fleet.targets[target].ready} if new else unread
+
+
+def _held(
+    uid: str,
+    weights: Mapping[str, int],
+    numbers: Mapping[str, int],
+    seen: Mapping[str, Mapping[str, int] | None],
+    unread: set[str],
+) -> dict[str, Assignment]:
+    """Assignments that move nothing: a copy keeps its numbers where they can be its share, else it waits as it is."""
+    whole = sum(weights.values())
+    why = f"replicas are not moved before the copies on {', '.join(sorted(unread))} were read"
+    held: dict[str, Assignment] = {}
+    for target, weight in weights.items():
+        copy = seen[target] or {}
+        fits = whole > 0 and all(
+            total * weight // whole <= copy.get(field, -1) <= -(-total * weight // whole)
+            for field, total in numbers.items()
+        )
+        held[target] = Assignment(uid, Split(**{f: copy[f] for f in numbers})) if fits else Assignment(uid, held=why)
+    return held
 
 
 def _divided(record: PlacementRecord) -> bool:

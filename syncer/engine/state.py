@@ -27,6 +27,7 @@ class Assignment:
 
     placement: str  # uid
     split: Split | None = None  # this target's share under Divide
+    held: str = ""  # why its share is not known yet: nothing is written until it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Plan:
     outranked: tuple[tuple[str, str, str], ...] = ()  # (placement uid, target, winner uid)
     matched: tuple[str, ...] = ()  # uids of placements that select the object
     skip: str = ""  # why the object is never placed, whatever selects it
+    awaits: tuple[str, ...] = ()  # targets whose copies must be read before replicas may move; sorted
 
 
 NO_PLAN = Plan()
