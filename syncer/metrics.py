@@ -89,6 +89,7 @@ class Metrics:
         self.tunnel_reconnects_total = Counter(
             "syncline_tunnel_reconnects_total", "Tunnel links that were made again.", registry=registry
         )
+        self._requests: dict[tuple[str, str, int], list[Counter]] = {}  # (side, verb, code)
         for direction in ("in", "out"):
             self.tunnel_bytes_total.labels(direction)
         for side in SIDES:
@@ -106,11 +107,20 @@ class Metrics:
             code: HTTP status, 0 when there was no answer.
             seconds: unused here; the shape is that of the client's `observe` callback.
         """
+        counters = self._requests.get((side, verb, code))
+        if counters is None:
+            counters = self._requests[side, verb, code] = self._counters(side, verb, code)
+        for counter in counters:
+            counter.inc()
+
+    def _counters(self, side: str, verb: str, code: int) -> list[Counter]:
+        """What one request counts in; looking that up for each takes longer than counting."""
         verb = _METHODS.get(verb, verb if verb in VERBS else OTHER)
         text = "error" if code == 0 else str(code)
-        self.api_requests_total.labels(side, verb, text if text in CODES else OTHER).inc()
+        counters = [self.api_requests_total.labels(side, verb, text if text in CODES else OTHER)]
         if verb in WRITE_VERBS:
-            self.api_writes_total.labels(side, verb).inc()
+            counters.append(self.api_writes_total.labels(side, verb))
+        return counters
 
     def sync_error(self, target: str, reason: str) -> None:
         """Count one failed pass; a reason that is not one of ours counts as `other`."""

@@ -308,20 +308,19 @@ class PlacementStatusWriter:
         self._upstream = upstream
         self._mono = mono
         self._window = WINDOW_SECONDS
-        self._patience_over = 0.0
+        self._patience_over = mono() + START_SECONDS
         self.queue: KeyedQueue[str] = KeyedQueue(lane_limit=8)
         self._written: dict[str, tuple[float, dict[str, Any]]] = {}  # {uid: (when, status that we wrote last)}
 
     def _starting(self, record: PlacementRecord, now: float) -> bool:
         """Whether the process has just started and what it says of targets would soon be taken back."""
-        self._patience_over = self._patience_over or now + START_SECONDS
         if now >= self._patience_over or record.selection is None:
             return False
         targets = [self._world.targets.get(name) for name in record.selection.selected]
         if not all(target is not None and target.read for target in targets):
             return True
-        sources = [self._world.sources[key] for key in record.objects if key in self._world.sources]
-        outcomes = [pair.outcome for source in sources for pair in source.pairs.values()]
+        sources = (self._world.sources[key] for key in record.objects if key in self._world.sources)
+        outcomes = (pair.outcome for source in sources for pair in source.pairs.values())
         return any(one.state is State.PENDING and one.reason in ("", Reason.RETRYING) for one in outcomes)
 
     def changed(self, uid: str) -> None:

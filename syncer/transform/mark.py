@@ -47,9 +47,18 @@ class SourceRef:
         return group_kind(self.api_version, self.kind)
 
     def to_json(self) -> str:
-        """Canonical text for the annotation."""
-        wire = {_WIRE.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
-        return orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
+        """Canonical text for the annotation: keys in order."""
+        wire = {
+            "apiVersion": self.api_version,
+            "generation": self.generation,
+            "hub": self.hub,
+            "kind": self.kind,
+            "name": self.name,
+            "namespace": self.namespace,
+            "uid": self.uid,
+            "workspace": self.workspace,
+        }
+        return orjson.dumps(wire).decode()
 
     @classmethod
     def from_json(cls, text: str) -> SourceRef | None:
