@@ -137,7 +137,11 @@ class OperatorSettings(BaseSettings):
     webhook_bind: BindField = Field(
         Bind("127.0.0.1", 0), description="HOST:PORT of the admission webhooks; port 0: any free one"
     )
-    webhook_url: Url | None = Field(None, description="https:// URL under which the API server reaches the webhooks")
+    webhook_url: Url | None = Field(
+        None,
+        description="https:// URL under which the API server reaches the webhooks, one for all replicas; "
+        "default: made from webhook-bind, for the one replica that is registered",
+    )
     leader_elect: bool = Field(
         True, description="elect one leader among replicas; without it there must be one replica only"
     )
@@ -178,6 +182,13 @@ class OperatorSettings(BaseSettings):
         # A margin between "the leader stops" and "another one starts" is what keeps two from writing at once.
         if not self.lease_retry_seconds * 2 <= self.lease_renew_seconds <= self.lease_seconds * 0.8:
             raise ValueError("lease-retry-seconds x 2 <= lease-renew-seconds <= 0.8 x lease-seconds must hold")
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_have_an_address(self) -> OperatorSettings:
+        everywhere = self.webhook_bind.host in ("0.0.0.0", "::")  # noqa: S104 - compared
+        if everywhere and self.webhooks == "auto" and self.webhook_url is None:
+            raise ValueError("webhook-bind on all addresses needs webhook-url: say where the API server reaches it")
         return self
 
     @classmethod

@@ -26,7 +26,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "hub_bind": ("[::1]:65535", Bind("::1", 65535)),
     "hub_url": ("https://hub.example:8443", "https://hub.example:8443"),
     "webhooks": ("off", "off"),
-    "webhook_bind": (":9443", Bind("0.0.0.0", 9443)),
+    "webhook_bind": ("[::1]:9443", Bind("::1", 9443)),
     "webhook_url": ("https://hook.example/x", "https://hook.example/x"),
     "leader_elect": ("false", False),
     "lease_seconds": ("14", 14.0),
@@ -165,6 +165,7 @@ def test_unknown_variables_are_reported_and_service_links_are_not() -> None:
         "SYNCLINE_HTTP_BIMD": "x",
         "SYNCLINE_HTTP_BIND": "x",
         "SYNCLINE_PORT_443_TCP_ADDR": "x",
+        "SYNCLINE_DEBUG": "1",
         "SYNCLINE_HUB_SERVICE_HOST": "x",
         "PATH": "x",
     }
@@ -177,6 +178,14 @@ def test_unknown_variables_are_reported_and_service_links_are_not() -> None:
 )
 def test_loopback_binds_are_recognised(text: str, loopback: bool) -> None:
     assert load_settings({"http_bind": text}).http_bind.loopback is loopback
+
+
+def test_webhooks_on_all_addresses_need_to_say_where_they_are_reached() -> None:
+    """B38: told at the start, and not by webhooks that never come up."""
+    with pytest.raises(SettingsError, match="needs webhook-url"):
+        load_settings({"webhook_bind": ":9443"})
+    assert load_settings({"webhook_bind": ":9443", "webhook_url": "https://webhooks.example"}).webhook_bind.port == 9443
+    assert load_settings({"webhook_bind": ":9443", "webhooks": "off"}).webhooks == "off"
 
 
 def test_settings_cannot_be_changed_after_start() -> None:
