@@ -110,7 +110,8 @@ def server_context(*, client_certificates: bool = True) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL if client_certificates else ssl.CERT_NONE
+    if client_certificates:
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
