@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from heapq import nsmallest
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from syncer.api.hints import hint
 from syncer.api.names import STATUS_MANAGER, Reason
 from syncer.api.placement import MAX_COMPLETED_RUNS, MAX_ERRORS
 from syncer.engine.pair import Outcome, State
+from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.sight import Sight
 from syncer.engine.state import Pair, PlacementRecord, Source
 from syncer.engine.statuswriter import MERGE_PATCH, merge_diff
@@ -43,13 +45,14 @@ def rfc3339(seconds: float) -> str:
 
 
 class Fold:
-    """Counts of one placement on one target."""
+    """Counts of one placement on one target. `close` it when everything was counted."""
 
-    __slots__ = ("errors", "failed", "more", "objects", "ready", "synced")
+    __slots__ = ("_found", "errors", "failed", "more", "objects", "ready", "synced")
 
     def __init__(self) -> None:
         self.objects = self.synced = self.ready = self.failed = self.more = 0
-        self.errors: list[dict[str, str]] = []
+        self.errors: list[dict[str, str]] = []  # the first ones by name; `more` are not listed
+        self._found: list[tuple[str, str, str, float]] = []  # object, reason, message, since
 
     def add(self, source: Source, pair: Pair | None, ready: bool) -> None:
         """Count one object."""
@@ -63,11 +66,16 @@ class Fold:
             self.tell(source.reference, pair.outcome.reason, pair.outcome.message, pair.since)
 
     def tell(self, reference: str, reason: str, message: str, since: float) -> None:
-        """List an error; beyond the limit it is only counted."""
-        if len(self.errors) >= MAX_ERRORS:
-            self.more += 1
-            return
-        self.errors.append({"object": reference, "reason": reason, "message": message[:512], "since": rfc3339(since)})
+        """Note an error; "" stands for the target as a whole."""
+        self._found.append((reference, reason, message, since))
+
+    def close(self) -> None:
+        """List the first errors."""
+        self.errors = [
+            {"object": reference, "reason": reason, "message": message[:512], "since": rfc3339(since)}
+            for reference, reason, message, since in nsmallest(MAX_ERRORS, self._found)
+        ]
+        self.more = len(self._found) - len(self.errors)
 
 
 def worth_telling(outcome: Outcome) -> bool:
@@ -90,33 +98,39 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
     selected = record.selection.selected if record.selection is not None else ()
     folds = {target: Fold() for target in selected}
     objects = 0
-    lost: dict[str, None] = {}
-    won: dict[str, None] = {}
-    for key in sorted(record.objects):
+    runs: list[Source] = []
+    lost: set[str] = set()
+    won: set[str] = set()
+    for key in record.objects:
         source = world.sources.get(key)
-        if source is None or source.plan.skip:
+        if source is None:
+            continue
+        if source.info.group_kind in RUNS_ONCE:
+            runs.append(source)
+        if source.plan.skip:
             continue
         objects += 1
         _count(source, uid, folds)
         for loser, _, winner in source.plan.outranked:
             if uid == loser:
-                lost[source.reference] = None
+                lost.add(source.reference)
             elif uid == winner and loser in world.placements:
-                won[f"{source.reference} (also selected by {world.placements[loser].path})"] = None
+                won.add(f"{source.reference} (also selected by {world.placements[loser].path})")
     for name, entry in folds.items():
         runtime = world.targets.get(name)
         if runtime is not None and not runtime.ready:
             entry.tell("", Reason.TARGET_NOT_READY, runtime.message, runtime.since)
+        entry.close()
     status = {
         "observedGeneration": record.manifest.generation,
         "objects": objects,
         "selectedTargets": [_target(world, name, folds[name]) for name in selected],
         "refusedTargets": _refused(record),
-        "completedRuns": _runs(world, record, present),
+        "completedRuns": _runs(world, record, present, runs),
     }
     good = sum(1 for f in folds.values() if f.synced == f.objects)
     status["targetsSummary"] = f"{good}/{len(folds)}"
-    conditions, reason = _conditions(record, folds, list(lost), list(won))
+    conditions, reason = _conditions(record, folds, sorted(lost), sorted(won))
     status["reason"] = reason
     status["conditions"] = _timed(conditions, present.get("conditions") or (), record.manifest.generation, now)
     return status
@@ -170,13 +184,16 @@ def _refused(record: PlacementRecord) -> list[dict[str, str]]:
     return sorted([*refused, *missing], key=lambda entry: entry["name"])[:64]
 
 
-def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> list[dict[str, str]]:
+def _runs(
+    world: World, record: PlacementRecord, present: Mapping[str, Any], sources: list[Source]
+) -> list[dict[str, str]]:
     """Marks of finished Jobs and Pods; those whose source is proven gone are dropped, the newest are kept."""
     alive: dict[tuple[str, str], None] = {}
-    for key in sorted(record.objects):
-        source = world.sources.get(key)
-        if source is None or source.object is None:
+    uids: set[str] = set()
+    for source in sorted(sources, key=lambda one: one.key):
+        if source.object is None:
             continue
+        uids.add(source.object.uid)
         for target, pair in source.pairs.items():
             runtime = world.targets.get(target)
             if runtime is None:
@@ -184,7 +201,6 @@ def _runs(world: World, record: PlacementRecord, present: Mapping[str, Any]) -> 
             mark = (source.object.uid, runtime.uid)
             if pair.finished == source.object.uid or mark in world.finished:
                 alive[mark] = None
-    uids = {s.object.uid for k in record.objects if (s := world.sources.get(k)) is not None and s.object is not None}
     kept = [run for run in present.get("completedRuns") or () if record.unread or run.get("uid") in uids]
     merged = {(run["uid"], run["target"]): None for run in kept} | alive
     return [{"uid": uid, "target": target} for uid, target in list(merged)[-MAX_COMPLETED_RUNS:]]
