@@ -37,7 +37,7 @@ from syncer.kube.http1 import (
 
 CONNECT_SECONDS: Final = 10.0
 GRANT_SECONDS: Final = 5.0  # how long a grant is used without asking whether it is still the one to use
-LINGER_SECONDS: Final = 30.0  # for the other direction, once one of a raw connection ended and cannot be half-closed
+LINGER_SECONDS: Final = 2.0  # for what is on its way back, once the hub ended a raw stream and TLS cannot say so
 _IMPERSONATE: Final = b"impersonate-"
 # Identity is ours to give, and what proxies before us noted is nobody's business behind us.
 _DROPPED: Final = frozenset({b"authorization", b"host", b"content-length", b"cookie", b"cookie2", b"forwarded", b"via"})
@@ -431,7 +431,7 @@ class KubeApiStream(asyncio.Protocol):
             self._close()
         elif self._api.can_write_eof():
             self._api.write_eof()
-        elif self._linger is None:  # TLS knows no half-close: what is still on its way back gets some time
+        elif self._linger is None:  # TLS ends both directions at once
             self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close)
 
     def _close(self, *, abort: bool = False) -> None:

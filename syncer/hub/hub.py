@@ -161,7 +161,7 @@ class Hub:
         if self._configured_url:
             self._hosts.add(urlsplit(self._configured_url).hostname or "localhost")
         await self._refresh()
-        self._listener = await listen(app, bind, setting="hub_bind", tls=self._context)
+        self._listener = await listen(app, bind, setting="hub_bind", tls=self._context, cancel_handlers=True)
         log.info("hub listens", bind=str(self._listener.bind), url=self.url)
 
     async def keep_fresh(self) -> None:

@@ -30,11 +30,19 @@ class Listener:
         await self.runner.cleanup()
 
 
-async def listen(app: web.Application, bind: Bind, *, setting: str, tls: ssl.SSLContext | None = None) -> Listener:
+async def listen(
+    app: web.Application,
+    bind: Bind,
+    *,
+    setting: str,
+    tls: ssl.SSLContext | None = None,
+    cancel_handlers: bool = False,
+) -> Listener:
     """Serve `app`.
 
     Args:
         setting: name of the setting that gave `bind`, for the message.
+        cancel_handlers: a handler whose caller goes away is cancelled; for answers that may last for ever.
     Raises:
         StartError: the address cannot be used.
     """
@@ -42,6 +50,7 @@ async def listen(app: web.Application, bind: Bind, *, setting: str, tls: ssl.SSL
         app,
         access_log=None,
         handle_signals=False,
+        handler_cancellation=cancel_handlers,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=SHUTDOWN_SECONDS,
         max_line_size=MAX_HEADER,
