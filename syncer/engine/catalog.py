@@ -16,20 +16,20 @@ from status.report import Expected, Mode
 from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
+from syncer.engine.copies import fleet
 from syncer.engine.guard import Lost
 from syncer.engine.pair import Memory
-from syncer.engine.planner import Fleet, plan, rank
+from syncer.engine.planner import plan, rank
 from syncer.engine.sight import Sight
 from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced, version
-from syncer.engine.targets import served_as
+from syncer.engine.tables import Names
 from syncer.engine.world import CATCH_UP, USER_CHANGE, World
 from syncer.errors import TerminalError
 from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compile import compile_placement
-from syncer.placement.targets import choose_targets
+from syncer.placement.targets import TargetState, choose_targets
 from syncer.transform.pipeline import compile_transforms
-from syncer.transform.split import Split
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
 
@@ -70,6 +70,8 @@ class Catalog:
         self._interest_changed = interest_changed
         self._check = check
         self._targets_read = False
+        self._fleet = fleet(world)
+        self._names = Names()
         self._awaiting: set[ObjectKey] = set()  # sources whose division waits for targets to be read
 
     # Sources
@@ -82,6 +84,7 @@ class Catalog:
                 self._reread(info)
             return
         key = self._world.key(info.group_resource, item)
+        self._names.saw(info.group_resource, item, gone=event.type == "DELETED")
         if event.type == "DELETED":
             self._source_deleted(key, item, event.proof)
             return
@@ -155,9 +158,7 @@ class Catalog:
     def replan(self, source: Source, cause: Cause) -> None:
         """Plan a source anew and enqueue what that moves."""
         matching = self._matching(source.info, source.object) if source.object is not None else []
-        targets = {name: runtime.state for name, runtime in self._world.targets.items()}
-        fleet = Fleet(self._world.placements, targets, self._accepts, self._holds, self._shares)
-        new = plan(source, matching, fleet)
+        new = plan(source, matching, self._fleet)
         old = source.plan
         if new.awaits:
             self._awaiting.add(source.key)
@@ -187,32 +188,8 @@ class Catalog:
         compiled = self._world.placements[placement].compiled
         return compiled is not None and compiled.deletion.policy == "Orphan"
 
-    def _accepts(self, target: str, resource: GroupResource) -> bool:
-        return self._world.targets[target].policy.accepts(resource)
-
-    def _holds(self, target: str, source: Source) -> bool:
-        """Whether a target has a copy, or may have one because it was not read yet."""
-        pair = source.pairs.get(target)
-        if pair is not None and pair.memory.uid:
-            return True
-        informer = self._world.targets[target].watch(source.key.group_resource)
-        if informer is None or not informer.synced:
-            return True
-        return (source.key.namespace, source.key.name) in informer.cache
-
-    def _shares(self, target: str, source: Source) -> Mapping[str, int] | None:
-        """What a copy has of the numbers that a division sets; {} without a copy, None while nobody could look."""
-        runtime = self._world.targets[target]
-        informer = runtime.watch(source.key.group_resource)
-        if informer is None and runtime.link is not None and served_as(runtime.link.discovery, source.info) is None:
-            return None if runtime.link.discovery.stale() else {}  # it serves no such kind
-        if informer is None or not informer.synced:
-            return None
-        copy = informer.cache.get((source.key.namespace, source.key.name))
-        numbers = copy.field("spec") if copy is not None else None
-        if not isinstance(numbers, dict):
-            return {}
-        return {field: numbers[field] for field in Split._fields if isinstance(numbers.get(field), int)}
+    def _states(self) -> dict[str, TargetState]:
+        return {name: runtime.state for name, runtime in self._world.targets.items()}
 
     def _set_plan(self, source: Source, new: Plan) -> None:
         old, source.plan = source.plan, new
@@ -380,11 +357,11 @@ class Catalog:
             for target in record.selection.selected if record.selection is not None else ():
                 self._world.budget.announce(target, int(text), self._world.clock())
 
-    def _select(self, record: PlacementRecord) -> bool:
-        """Choose the placement's targets; True if that differs from before."""
+    def _select(self, record: PlacementRecord, states: Mapping[str, TargetState] | None = None) -> bool:
+        """Choose the placement's targets; True if that differs from before. `states`: of all targets, if at hand."""
         if record.compiled is None:
             return False
-        states = {name: runtime.state for name, runtime in self._world.targets.items()}
+        states = self._states() if states is None else states
         since = {name: runtime.since for name, runtime in self._world.targets.items()}
         held = frozenset(record.selection.selected) if record.selection is not None else record.holds
         selection = choose_targets(record.compiled, states, holds=held, now=self._world.wall(), not_ready_since=since)
@@ -400,24 +377,27 @@ class Catalog:
         if record.compiled is None:
             return
         only = namespace or record.compiled.namespace
+        touched: list[ObjectKey] = []
         for resource, informer in self._sight.informers.items():
             info = self._sight.infos[resource]
             if not any(rule.matches_kind(info.group_kind) for rule in record.compiled.rules):
                 continue
-            for (place, name), item in list(informer.cache.items()):
-                if only and place != only:
-                    continue
-                labels = self._world.namespaces[place].labels if place in self._world.namespaces else {}
-                if record.compiled.selects(info.group_kind, place, name, item.labels, labels):
-                    key = self._world.key(resource, item)
+            for item in self._names.items(resource, informer, only):
+                key = self._world.key(resource, item)
+                labels = self._world.index.namespace_labels(item.namespace)
+                if record.compiled.selects(info.group_kind, item.namespace, item.name, item.labels, labels):
                     if key not in self._world.sources:
                         source = self._world.sources[key] = Source(key, info)
                         source.object = item
                     record.objects.add(key)
-        for key in list(record.objects):
+                if namespace and key in record.objects:
+                    touched.append(key)
+        self._replan(record, touched if namespace else list(record.objects), cause)
+
+    def _replan(self, record: PlacementRecord, keys: Iterable[ObjectKey], cause: Cause) -> None:
+        """Plan some of what a placement has."""
+        for key in keys:
             found = self._world.sources.get(key)
-            if namespace and key.namespace != namespace:
-                continue
             if found is None:
                 record.objects.discard(key)
             else:
@@ -429,11 +409,16 @@ class Catalog:
         """Labels, taints, readiness or the set of targets changed: select anew, plan what moved."""
         if not self._knows_targets():
             return
+        states = self._states()
         for record in list(self._world.placements.values()):
-            if record.error is not None:
+            invalid = record.error is not None
+            if invalid:
                 self._compile(record)  # what a target accepts may have been its fault
-            if self._select(record):
-                self.replan_placement(record, cause)
+            if self._select(record, states) or (invalid and record.error is None):
+                if invalid:
+                    self.replan_placement(record, cause)
+                else:  # it selects what it selected before; only where that goes may differ
+                    self._replan(record, list(record.objects), cause)
         for key in list(self._awaiting):
             found = self._world.sources.get(key)
             if found is None or not found.plan.awaits:
@@ -461,8 +446,10 @@ class Catalog:
         self._world.index.put_namespace(item.name, item.labels)
         if before is None or before.labels != item.labels:
             cause = Cause(f"labels of namespace {item.name} were changed")
+            labels = before.labels if before is not None else {}
             for record in list(self._world.placements.values()):
-                if record.compiled is not None and record.compiled.namespaces is not None:
+                rule = record.compiled.namespaces if record.compiled is not None else None
+                if rule is not None and rule.matches(item.name, labels) != rule.matches(item.name, item.labels):
                     self.replan_placement(record, cause, namespace=item.name)
 
 

@@ -88,9 +88,7 @@ class Downstream:
 
     def _read(self, target: TargetRuntime, info: ResourceInfo, *, audit: bool) -> None:
         """The kind has been read completely, for the first time or again: every pair of it can be judged."""
-        for source, pair in self._world.pairs_on(target.name):
-            if source.key.group_resource != info.group_resource:
-                continue
+        for source, pair in self._world.pairs_on(target.name, info.group_resource):
             if audit:
                 forget_answers(pair)
             elif target.state.unschedulable or target.name in source.plan.awaits:  # only now it is known what it has

@@ -43,7 +43,7 @@ class Fleet:
     """What the planner needs to know beside the source."""
 
     records: Mapping[str, PlacementRecord]  # by uid
-    targets: Mapping[str, TargetState]  # by name
+    targets: Callable[[str], TargetState]  # by name
     accepts: Callable[[str, GroupResource], bool]  # target name, resource
     holds: Callable[[str, Source], bool]  # target name: it has a copy of the source, or may have one
     # Target name: what the copy there has of each divided number; {} without a copy, None while nobody could look.
@@ -100,7 +100,7 @@ def _refuse(source: Source, uid: str, fleet: Fleet, target: str) -> Refusal | No
     group_resource = source.info.group_resource
     if not fleet.accepts(target, group_resource):
         return Refusal(uid, Reason.RESOURCE_DENIED, f"{target} does not accept {group_resource} (spec.resources)")
-    if fleet.targets[target].unschedulable and not fleet.holds(target, source):
+    if fleet.targets(target).unschedulable and not fleet.holds(target, source):
         message = f"{target} is cordoned: what it has stays and is kept in step, new objects wait"
         return Refusal(uid, Reason.TARGET_UNSCHEDULABLE, message)
     return None
@@ -156,7 +156,7 @@ def _unread(seen: Mapping[str, Mapping[str, int] | None], fleet: Fleet) -> set[s
     """
     unread = {target for target, copy in seen.items() if copy is None}
     new = any(copy is not None for copy in seen.values()) and not any(seen.values())
-    return {target for target in unread if fleet.targets[target].ready} if new else unread
+    return {target for target in unread if fleet.targets(target).ready} if new else unread
 
 
 def _held(

@@ -1,10 +1,12 @@
-"""Two tables of the world that must shrink again: finished runs, and what pairs wait for. Values only."""
+"""Tables that must shrink again: finished runs, what pairs wait for, what is in a namespace. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from syncer.api.keys import ObjectKey, SyncKey
+from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.kube.informer import Informer
+from syncer.kube.objects import KubeObject
 
 
 class FinishedRuns:
@@ -73,3 +75,34 @@ class Wanting:
             waiting.discard(key)
             if not waiting:
                 del self._waiting[one]
+
+
+class Names:
+    """Which objects are in which upstream namespace: a list per kind, made when first asked for, kept by its events."""
+
+    def __init__(self) -> None:
+        self._known: dict[GroupResource, tuple[Informer, dict[str, set[str]]]] = {}  # {kind: {namespace: names}}
+
+    def saw(self, resource: GroupResource, item: KubeObject, *, gone: bool) -> None:
+        """An event of the kind's informer."""
+        if resource not in self._known:
+            return
+        names = self._known[resource][1]
+        if not gone:
+            names.setdefault(item.namespace, set()).add(item.name)
+        elif item.namespace in names:
+            names[item.namespace].discard(item.name)
+            if not names[item.namespace]:
+                del names[item.namespace]
+
+    def items(self, resource: GroupResource, informer: Informer, namespace: str) -> list[KubeObject]:
+        """The objects of a kind in one namespace; "" is all of them, wherever they are."""
+        if not namespace:
+            return list(informer.cache.values())
+        known = self._known.get(resource)
+        if known is None or known[0] is not informer:
+            known = self._known[resource] = (informer, {})
+            for place, name in informer.cache:
+                known[1].setdefault(place, set()).add(name)
+        found = (informer.cache.get((namespace, name)) for name in known[1].get(namespace, ()))
+        return [item for item in found if item is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncer import events as ev
 from syncer.api.hints import hint
-from syncer.api.keys import SyncKey
+from syncer.api.keys import ObjectKey, SyncKey
 from syncer.api.names import Reason
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
@@ -28,6 +28,7 @@ class Telling:
         self._metrics = metrics
         self._events = events
         self._needs = needs
+        self._scaling: dict[ObjectKey, tuple[str, str, str]] = {}  # `World.scaled` the other way round
 
     def outcome(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
         """A pair came to a new outcome."""
@@ -72,13 +73,16 @@ class Telling:
         reference = item.field("spec", "scaleTargetRef") or {}
         scaled = (item.namespace, str(reference.get("kind")), str(reference.get("name")))
         key = self._world.key(info.group_resource, item)
-        for old in [s for s, k in self._world.scaled.items() if k == key and (s != scaled or event.type == "DELETED")]:
+        old = self._scaling.pop(key, None)
+        if old is not None and self._world.scaled.get(old) == key:
             del self._world.scaled[old]
         if event.type == "DELETED":
             return
         self._world.scaled[scaled] = key
-        for source in list(self._world.sources.values()):
-            if (source.key.namespace, source.info.kind, source.key.name) == scaled:
+        self._scaling[key] = scaled
+        for resource in self._world.placed_kinds(scaled[1]):
+            source = self._world.sources.get(key._replace(group_resource=resource, name=scaled[2]))
+            if source is not None:
                 self._world.touch(source)
                 self.check_autoscaler(source)
 

@@ -249,7 +249,7 @@ class Watches:
                 continue
             rules = record.compiled.rules
             needed |= {r for r, info in wanted.items() if any(rule.matches_kind(info.group_kind) for rule in rules)}
-        needed |= {source.key.group_resource for source, _ in self._world.pairs_on(target.name)}
+        needed |= self._world.kinds_on(target.name)
         for resource in link.watches.keys() - needed:
             link.watches.pop(resource).task.cancel()
         for resource, watch in list(link.watches.items()):

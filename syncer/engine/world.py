@@ -66,6 +66,9 @@ class World:
         self.namespaces: dict[str, KubeObject] = {}
         self.scaled: dict[tuple[str, str, str], ObjectKey] = {}
         self.wanting = Wanting()
+        # {target: {kind: {key: source}}}: written with each pair, cleared of pairs that are gone when it is read
+        self._placed: dict[str, dict[GroupResource, dict[ObjectKey, Source]]] = {}
+        self._kinds: dict[str, set[GroupResource]] = {}  # by kind name
         self.budget = DeletionBudget(self.rng)
         self.queue: KeyedQueue[SyncKey] = KeyedQueue(lambda key: key.target, lane_limit=32)
         self.frozen = ""
@@ -91,6 +94,9 @@ class World:
         if pair is None:
             pair = source.pairs[target] = Pair()
             pair.since = self.wall()
+            kinds = self._placed.setdefault(target, {})
+            self._kinds.setdefault(source.info.kind, set()).add(source.key.group_resource)
+            kinds.setdefault(source.key.group_resource, {})[source.key] = source
         return pair
 
     def answered(self, target: TargetRuntime) -> None:
@@ -114,6 +120,14 @@ class World:
     def drop_pair(self, source: Source, target: str) -> None:
         """Nothing is, or can be, known of the pair any more."""
         pair = source.pairs.pop(target, None)
+        kinds = self._placed.get(target, {})
+        placed = kinds.get(source.key.group_resource, {})
+        if placed.get(source.key) is source:
+            del placed[source.key]
+            if not placed:
+                del kinds[source.key.group_resource]
+            if not kinds:
+                del self._placed[target]
         if pair is not None and pair.finished and source.gone:
             self.finished.forget_source(pair.finished)  # its end may have been reported after its source went
         self.wanting.forget(SyncKey(source.key, target))
@@ -129,12 +143,28 @@ class World:
         for target in source.pairs.keys() | source.plan.assignments.keys() | source.plan.refusals.keys():
             self.enqueue(SyncKey(source.key, target), priority, rank=rank)
 
-    def pairs_on(self, target: str) -> Iterator[tuple[Source, Pair]]:
-        """Every pair of a target."""
-        for source in self.sources.values():
-            pair = source.pairs.get(target)
-            if pair is not None:
-                yield source, pair
+    def pairs_on(self, target: str, resource: GroupResource | None = None) -> Iterator[tuple[Source, Pair]]:
+        """Every pair of a target, or those of one kind."""
+        kinds = self._placed.get(target, {})
+        for found in [resource] if resource is not None else list(kinds):
+            placed = kinds.get(found, {})
+            for key, source in list(placed.items()):
+                pair = source.pairs.get(target)
+                if pair is not None and self.sources.get(key) is source:
+                    yield source, pair
+                elif placed.get(key) is source and pair is None:
+                    del placed[key]  # the pair went meanwhile
+            if not placed:
+                kinds.pop(found, None)
+
+    def kinds_on(self, target: str) -> set[GroupResource]:
+        """Kinds of which a target has pairs."""
+        kinds = list(self._placed.get(target, ()))
+        return {kind for kind in kinds if next(self.pairs_on(target, kind), None) is not None}
+
+    def placed_kinds(self, kind: str) -> set[GroupResource]:
+        """Resources of this kind name of which any target has, or had, pairs."""
+        return self._kinds.get(kind, set())
 
     def forget_if_done(self, source: Source) -> None:
         """Drop a source that is gone upstream and on every target, or that nothing selects and no target holds."""

@@ -1,0 +1,194 @@
+"""What one event touches is planned anew, and nothing else: sources are counted, not seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from syncer.api.keys import ObjectKey, SyncKey
+from syncer.engine.catalog import Catalog, Cause
+from syncer.engine.needs import Needs
+from syncer.engine.state import Source
+from syncer.engine.telling import Telling
+from syncer.kube.changes import EventType, InformerEvent
+from syncer.kube.objects import KubeObject, decode_object
+from syncer.metrics import Metrics
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SCALERS, Realm, config_map
+
+PLACES = ("bar", "shop", "zoo")
+EACH = 5
+
+Planned = Callable[[], list[str]]
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """Names of the sources that were planned since the last call, sorted."""
+    seen: list[str] = []
+    replan = Catalog.replan
+
+    def counted(self: Catalog, source: Source, cause: Cause) -> None:
+        seen.append(f"{source.key.namespace}/{source.key.name}")
+        replan(self, source, cause)
+
+    monkeypatch.setattr(Catalog, "replan", counted)
+
+    def take() -> list[str]:
+        found = sorted(seen)
+        seen.clear()
+        return found
+
+    return take
+
+
+def namespace(realm: Realm, name: str, **labels: str) -> None:
+    metadata = {"name": name, "uid": f"uid-{name}", "labels": labels}
+    manifest = orjson.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    item = decode_object(manifest, manager=None)
+    realm.catalog.namespace_event(InformerEvent(EventType.MODIFIED, item))
+
+
+def a_realm() -> Realm:
+    """Three namespaces of five objects; `shop` goes to east, `bar` to west, `zoo` nowhere."""
+    realm = Realm()
+    realm.target("east")
+    realm.target("west")
+    for place in PLACES:
+        namespace(realm, place)
+        for number in range(EACH):
+            realm.put(CONFIG_MAPS, config_map(f"web-{number}", place))
+    realm.place(namespace="shop", targets={"names": ["east"]})
+    realm.place(namespace="bar", targets={"names": ["west"]})
+    return realm
+
+
+def everything(place: str) -> list[str]:
+    return [f"{place}/web-{number}" for number in range(EACH)]
+
+
+def test_labels_of_a_namespace_that_change_no_choice_plan_nothing(planned: Planned) -> None:
+    realm = a_realm()
+    realm.place("all", "", namespaces={"labelSelector": {"matchLabels": {"team": "a"}}}, targets={"all": True})
+    planned()
+    namespace(realm, "zoo", team="b")
+    assert planned() == []
+
+
+def test_a_namespace_that_comes_under_a_placement_plans_its_own_objects(planned: Planned) -> None:
+    """And what came or went since the last time in that namespace is not forgotten."""
+    realm = a_realm()
+    realm.place("all", "", namespaces={"labelSelector": {"matchLabels": {"team": "a"}}}, targets={"all": True})
+    planned()
+    namespace(realm, "zoo", team="a")
+    assert planned() == everything("zoo")
+    namespace(realm, "zoo")
+    assert planned() == everything("zoo")
+    assert {source.key.namespace for source in realm.world.sources.values() if source.plan.assignments} == {
+        "bar",
+        "shop",
+    }
+    realm.put(CONFIG_MAPS, config_map("web-new", "zoo"))
+    gone = cast(Any, realm.sight.informers[CONFIG_MAPS.group_resource]).cache.pop(("zoo", "web-0"))
+    realm.catalog.source_event(CONFIG_MAPS, InformerEvent(EventType.DELETED, gone, gone))
+    planned()
+    namespace(realm, "zoo", team="a")
+    assert planned() == sorted([*everything("zoo")[1:], "zoo/web-new"])
+
+
+def test_a_placement_of_one_namespace_looks_at_that_one(planned: Planned) -> None:
+    realm = a_realm()
+    cache = Looked()
+    mirror = cast(Any, realm.sight.informers[CONFIG_MAPS.group_resource])
+    cache.update(mirror.cache)
+    realm.place(namespace="zoo", targets={"names": ["east"]})
+    planned()
+    mirror.cache = cache
+    realm.place(namespace="shop", targets={"names": ["west"]})
+    assert planned() == everything("shop")
+    assert cache.walked == 0
+
+
+def test_a_target_that_changes_plans_what_is_on_it(planned: Planned) -> None:
+    realm = a_realm()
+    planned()
+    realm.catalog.targets_changed(Cause("west was changed"), only=["west"])
+    assert planned() == everything("bar")
+
+
+def test_an_autoscaler_looks_at_what_it_scales_only() -> None:
+    realm = a_realm()
+    source = realm.deployment()
+    other = realm.deployment("web-other")
+    telling = Telling(realm.world, Metrics(), cast(Any, Silent()), Needs(realm.world))
+    while (key := realm.world.queue.take(realm.now)) is not None:
+        realm.world.queue.done(key)
+    sources = Walked(realm.world.sources)
+    realm.world.sources = sources
+    for name, event, scaled in (("web", EventType.ADDED, {"web"}), ("web-other", EventType.MODIFIED, {"web-other"})):
+        telling.autoscaler(SCALERS, InformerEvent(event, scaler(name)))
+        assert {place[2] for place in realm.world.scaled} == scaled
+    assert SyncKey(source.key, "east") in realm.world.queue
+    assert SyncKey(other.key, "east") in realm.world.queue
+    assert sources.walked == 0
+    telling.autoscaler(SCALERS, InformerEvent(EventType.DELETED, scaler("web-other")))
+    assert not realm.world.scaled
+
+
+def test_pairs_of_a_target_are_found_until_they_are_gone() -> None:
+    """P18: the index by target follows what is dropped anywhere."""
+    realm = a_realm()
+    assert realm.world.kinds_on("east") == {CONFIG_MAPS.group_resource}
+    assert len(list(realm.world.pairs_on("east", CONFIG_MAPS.group_resource))) == EACH
+    assert not list(realm.world.pairs_on("east", DEPLOYMENTS.group_resource))
+    for number, (source, _) in enumerate(realm.world.pairs_on("east")):
+        if number:
+            realm.world.drop_pair(source, "east")
+        else:
+            source.pairs.pop("east")
+    assert not list(realm.world.pairs_on("east"))
+    assert not realm.world.kinds_on("east")
+    assert not realm.world._placed.get("east")
+
+
+def scaler(scaled: str) -> KubeObject:
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": scaled}
+    manifest = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "scaler", "namespace": "shop", "uid": "h"},
+        "spec": {"scaleTargetRef": reference},
+    }
+    return decode_object(orjson.dumps(manifest), manager=None)
+
+
+class Silent:
+    """Takes Events and keeps none."""
+
+    def outcome(self, *_: Any) -> None: ...
+
+
+class Walked(dict[ObjectKey, Source]):
+    """Counts who goes through all of it."""
+
+    walked = 0
+
+    def values(self) -> Any:
+        self.walked += 1
+        return super().values()
+
+
+class Looked(dict[tuple[str, str], KubeObject]):
+    """Counts who goes through all of it."""
+
+    walked = 0
+
+    def values(self) -> Any:
+        self.walked += 1
+        return super().values()
+
+    def items(self) -> Any:
+        self.walked += 1
+        return super().items()
