@@ -69,6 +69,7 @@ class ClusterClient:
         guard: Callable[[], None] | None = None,
         observe: Observe | None = None,
         max_connections: int = 32,
+        connector: Callable[[int, float], aiohttp.BaseConnector] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is dialled yet.
@@ -78,6 +79,7 @@ class ClusterClient:
             guard: called before each write is queued and again just before its bytes leave; may raise to stop it.
             observe: receives (name, verb, HTTP status or 0, seconds) for every finished request; of watches, the start.
             max_connections: short requests in flight; watches do not count.
+            connector: makes the transport out of (connections at a time, seconds an idle one is kept); None is TCP.
         """
         self.name = name
         self._credentials = credentials
@@ -85,6 +87,7 @@ class ClusterClient:
         self._guard = guard
         self._observe = observe
         self._max_connections = max_connections
+        self._connector = connector or self._tcp
         self._clock = clock
         # Kinds that this server does not list as a stream; remembered here because informers come and go.
         self.refused_streams: set[GroupResource] = set()
@@ -318,18 +321,17 @@ class ClusterClient:
     def _session(self, *, watch: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(watch)
         if session is None:
-            connector = aiohttp.TCPConnector(
-                limit=0 if watch else self._max_connections,
-                keepalive_timeout=_KEEPALIVE_SECONDS,
-                resolver=_GuardedResolver() if self._credentials.untrusted else None,
-            )
             session = self._sessions[watch] = aiohttp.ClientSession(
-                connector=connector,
+                connector=self._connector(0 if watch else self._max_connections, _KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": self._user_agent, "Accept": JSON, "Accept-Encoding": "identity"},
                 trust_env=False,
             )
         return session
+
+    def _tcp(self, limit: int, keepalive_seconds: float) -> aiohttp.BaseConnector:
+        resolver = _GuardedResolver() if self._credentials.untrusted else None
+        return aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_seconds, resolver=resolver)
 
     async def _refusal(self, answer: aiohttp.ClientResponse, resource: str) -> SyncError:
         content = await self._read(answer, ERROR_LIMIT, cut=True)

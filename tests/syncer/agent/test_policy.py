@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from syncer.agent.policy import (
@@ -22,6 +24,7 @@ from syncer.kube.apirequest import attributes, parse_path
 
 ALICE = Identity("alice", ("system:authenticated",))
 DEFAULT = default_policy(groups=("dev",))
+DEFAULT_WITHOUT_GROUPS = default_policy()
 
 
 def refusal(request: str, identity: Identity | None = None, policy: Policy = DEFAULT) -> str:
@@ -206,3 +209,8 @@ def test_other_kinds_of_a_target_are_in_its_policy() -> None:
     assert not refusal("PATCH /apis/example.com/v1/namespaces/shop/widgets/a", None, policy)
     assert refusal(f"PATCH {SHOP}/secrets/a", None, policy)
     assert PROTECTED == ("kube-*", "syncline-system")
+
+
+def test_the_documented_default_is_the_default() -> None:
+    page = Path(__file__).parents[3] / "docs" / "agent-policy.md"
+    assert policy_text(DEFAULT_WITHOUT_GROUPS, COMMENTS) in page.read_text()

@@ -1,0 +1,67 @@
+"""Lets aiohttp's client speak through streams that somebody else opens: the way to a target behind the tunnel.
+
+A `ClusterClient` over it lists, watches and applies as over TCP. No address is dialled and no name resolved: whatever
+host the URL names, the connection is a new stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+
+from syncer.kube.credentials import ClusterCredentials
+from syncer.kube.kubeconfig import Access
+
+OpenStream = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
+"""Opens a stream whose protocol the given factory makes; returns after its `connection_made`. Raises OSError."""
+_SERVER: Final = "http://kubernetes"
+
+
+class StreamConnector(aiohttp.BaseConnector):
+    """A pool of streams instead of sockets; each carries one exchange after another."""
+
+    def __init__(self, open_stream: OpenStream, *, limit: int, keepalive_timeout: float) -> None:
+        """Args: limit: streams in use at a time, 0 for any number. keepalive_timeout: seconds an idle one is kept."""
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
+        self._open_stream = open_stream
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> ResponseHandler:
+        made: list[ResponseHandler] = []
+
+        def factory() -> ResponseHandler:
+            made.append(ResponseHandler(asyncio.get_running_loop()))
+            return made[-1]
+
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                await self._open_stream(factory)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        return made[-1]
+
+
+def stream_credentials() -> ClusterCredentials:
+    """Credentials of a client over streams: none. The far end has its own, and who we are the link has proven."""
+    return ClusterCredentials(Access(_SERVER))
+
+
+def connector_factory(open_stream: OpenStream) -> Callable[[int, float], StreamConnector]:
+    """What a `ClusterClient` takes as `connector`: (limit, keep-alive seconds) → connector."""
+    return functools.partial(_connector, open_stream)
+
+
+def _connector(open_stream: OpenStream, limit: int, keepalive_timeout: float) -> StreamConnector:
+    return StreamConnector(open_stream, limit=limit, keepalive_timeout=keepalive_timeout)
