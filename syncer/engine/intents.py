@@ -17,7 +17,7 @@ from syncer.errors import TerminalError, TransientError
 from syncer.kube.objects import KubeObject
 from syncer.transform.mark import SourceRef
 from syncer.transform.names import Same
-from syncer.transform.render import render
+from syncer.transform.render import Rendered, render
 
 if TYPE_CHECKING:
     from syncer.engine.sight import Sight
@@ -173,34 +173,13 @@ def _wanted(
     record = world.placements[assignment.placement]
     compiled = record.compiled
     assert compiled is not None  # only such placements assign
-    assert record.pipeline is not None
     if compiled.suspend:
         return Held(Reason.SUSPENDED, f"{record.path} is suspended")
     if compiled.deletion.wait and SYNCED_FINALIZER not in item.finalizers:
         return Held(Reason.RETRYING, f"waiting for finalizer {SYNCED_FINALIZER} on the source", retry_seconds=1.0)
     kind = source.info.group_kind
-    mark = SourceRef(
-        hub=world.hub_id,
-        workspace=world.workspace,
-        api_version=source.info.api_version,
-        kind=kind.kind,
-        namespace=item.namespace,
-        name=item.name,
-        uid=item.uid,
-        generation=item.generation,
-    )
     try:
-        rendered = render(
-            item.manifest(),
-            kind=kind,
-            has_status_subresource=source.info.has_status,
-            pipeline=record.pipeline,
-            target=target.view,
-            source=mark,
-            deletion_policy=compiled.deletion.policy,
-            mapping=_SAME,
-            split=assignment.split,
-        )
+        rendered = _rendered(world, source, pair, target, assignment, item, record)
     except TerminalError as error:
         pointer = f" at {error.pointer}" if error.pointer else ""
         return Held(error.reason, f"{error}{pointer}", failed=True)
@@ -214,6 +193,53 @@ def _wanted(
         runs_once=kind in RUNS_ONCE,
         finished=kind in RUNS_ONCE and (pair.finished == item.uid or (item.uid, target.uid) in world.finished),
     )
+
+
+def _rendered(
+    world: World,
+    source: Source,
+    pair: Pair,
+    target: TargetRuntime,
+    assignment: Assignment,
+    item: KubeObject,
+    record: PlacementRecord,
+) -> Rendered:
+    """What the target should hold; made once for all steps of a pass that nothing interrupts.
+
+    Raises:
+        TransformFailed: a transform does not fit.
+    """
+    compiled = record.compiled
+    assert compiled is not None
+    assert record.pipeline is not None
+    basis = (item, assignment, compiled, record.pipeline, target.view)
+    known = pair.rendered
+    if known is not None and all(one is other for one, other in zip(known[0], basis, strict=True)):
+        return known[1]
+    kind = source.info.group_kind
+    mark = SourceRef(
+        hub=world.hub_id,
+        workspace=world.workspace,
+        api_version=source.info.api_version,
+        kind=kind.kind,
+        namespace=item.namespace,
+        name=item.name,
+        uid=item.uid,
+        generation=item.generation,
+    )
+    rendered = render(
+        item.manifest(),
+        kind=kind,
+        has_status_subresource=source.info.has_status,
+        pipeline=record.pipeline,
+        target=target.view,
+        source=mark,
+        deletion_policy=compiled.deletion.policy,
+        mapping=_SAME,
+        split=assignment.split,
+    )
+    pair.rendered = (basis, rendered)
+    return rendered
 
 
 def _policy(world: World, source: Source, record: PlacementRecord, target: TargetRuntime) -> Policy:

@@ -90,6 +90,8 @@ class Passes:
                 source, pair, target, Outcome(State.PENDING, Reason.RETRYING, "internal error, see the operator's log")
             )
             self._retry(key, 5.0)
+        finally:
+            pair.rendered = None
 
     async def _run(self, key: SyncKey, source: Source, pair: Pair, target: TargetRuntime) -> None:
         current: _Pass | None = None

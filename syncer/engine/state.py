@@ -18,6 +18,7 @@ from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compiled import CompiledPlacement
 from syncer.placement.targets import Selection
 from syncer.transform.pipeline import Pipeline
+from syncer.transform.render import Rendered
 from syncer.transform.split import Split
 
 
@@ -78,6 +79,7 @@ class Pair:
         "noted",
         "orphan",
         "outcome",
+        "rendered",
         "report",
         "since",
         "unplaced",
@@ -94,6 +96,7 @@ class Pair:
         self.finished = ""  # source uid that reached its end here (Job, Pod)
         self.fights: FightHistory | None = None
         self.report: Report | None = None  # what the target said last about the object
+        self.rendered: tuple[tuple[object, ...], Rendered] | None = None  # during a pass: (what it was made of, it)
         self.noted = ("", 0.0)  # why its Pods wait, and the wall clock seconds since when that is known
 
     def observe(self, cached: KubeObject | None, synced: bool, error: str = "") -> Observation:
