@@ -23,6 +23,7 @@ from syncer.webhooks.configurations import Registered, publish, registered
 from syncer.webhooks.handlers import VALIDATE, RawClient
 
 LOOK_SECONDS: Final = 1.0
+START_SECONDS: Final = 0.1  # between two looks until reviews are answered and somebody is registered
 ANSWER_SECONDS: Final = 2.0
 CHECK_SECONDS: Final = 60.0  # how soon a removed or changed configuration comes back
 MISSES: Final = 2  # unanswered calls in a row, after which another replica registers itself
@@ -96,7 +97,11 @@ class Registration:
         """Look again and again, until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(min(LOOK_SECONDS, self._check_seconds))
+            # kopf is ready within moments after its listener, and the election decides a moment after the start.
+            starting = not self._reviews or self._at is None
+            await asyncio.sleep(
+                min(START_SECONDS if starting and not self._error else LOOK_SECONDS, self._check_seconds)
+            )
 
     async def look(self) -> None:
         """One look: at our own listener, at the configurations when due, at the replica that they name."""
