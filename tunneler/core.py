@@ -310,6 +310,11 @@ class SessionCore:
 
     # ---- time and messages
 
+    @property
+    def received_bytes(self) -> int:
+        """Payload of all DATA that arrived."""
+        return self._received
+
     def take_events(self) -> list[Event]:
         """Events since the last time."""
         events = self._events

@@ -1,0 +1,89 @@
+"""Accept agents in an aiohttp server: ``GET /tunnel/v1``, checked before the 101.
+
+aiohttp reads the request; the 101 is written on its transport, which then belongs to a `RawLink`, while the handler
+stays parked until the session is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+from websockets.utils import accept_key
+
+from tunneler.config import PATH, SUBPROTOCOL, TunnelConfig
+from tunneler.core import Role
+from tunneler.errors import CloseCode, HandshakeRefused
+from tunneler.links.raw import RawLink
+from tunneler.session import Admit, TunnelSession
+
+Authenticate = Callable[[web.Request], Awaitable[str]]
+"""Who dials: the name its credential proves, or `HandshakeRefused` with 401, 403 or 429."""
+
+
+class TunnelListener:
+    """Handler of one route; sessions are given to ``admit`` when their HELLO came."""
+
+    def __init__(self, config: TunnelConfig, authenticate: Authenticate, admit: Admit) -> None:
+        self._config = config
+        self._authenticate = authenticate
+        self._admit = admit
+
+    def add_to(self, app: web.Application) -> None:
+        """Route ``GET /tunnel/v1``."""
+        app.router.add_get(PATH, self.handle)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One agent, from its request to the end of its session."""
+        problem = check_upgrade(request.headers)
+        if problem is not None:
+            status, text = problem
+            return web.Response(status=status, text=text, headers={"Sec-WebSocket-Protocol": SUBPROTOCOL})
+        try:
+            peer = await self._authenticate(request)
+        except HandshakeRefused as error:
+            wait = error.retry_after_seconds
+            headers = {} if wait is None else {"Retry-After": str(int(wait))}
+            return web.Response(status=error.status, text=str(error), headers=headers)
+        transport = request.transport
+        if transport is None:
+            return web.Response(status=499)
+        session = TunnelSession(Role.HUB, self._config, peer=peer, admit=self._admit)
+        server = request.protocol
+        link = RawLink(session, client=False, on_lost=server.connection_lost)
+        transport.write(_switching(request.headers["Sec-WebSocket-Key"]))
+        link.take_over(transport)
+        session.attach(link)
+        try:
+            await asyncio.shield(session.closed)
+        finally:
+            session.close(CloseCode.GONE, "the hub ends")
+        return web.Response()
+
+
+def check_upgrade(headers: Mapping[str, str]) -> tuple[int, str] | None:
+    """What is wrong with a handshake: (HTTP status, text), or None. Browsers are refused: they send an Origin."""
+    if "Origin" in headers:
+        return 403, "not for browsers"
+    upgrade = headers.get("Upgrade", "").lower()
+    connection = [word.strip().lower() for word in headers.get("Connection", "").split(",")]
+    if upgrade != "websocket" or "upgrade" not in connection or headers.get("Sec-WebSocket-Version") != "13":
+        return 426, "this is the end of a tunnel: a WebSocket of version 13 is expected"
+    if len(headers.get("Sec-WebSocket-Key", "")) != 24:
+        return 400, "Sec-WebSocket-Key is missing or wrong"
+    offered = [word.strip() for word in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if SUBPROTOCOL not in offered:
+        return 426, f"only {SUBPROTOCOL} is spoken here"
+    return None
+
+
+def _switching(key: str) -> bytes:
+    lines = (
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_key(key)}",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
