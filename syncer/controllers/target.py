@@ -418,7 +418,14 @@ class TargetSession:
             return ""
         if not self._verdict.reachable:
             return f"objects on it cannot be removed while it does not answer: {self._verdict.message}"
-        return f"{self._around.engine.objects(self.name)} objects on it are being removed"
+        waits = f"{self._around.engine.objects(self.name)} objects on it are being removed"
+        moving = self._around.engine.moving(self.name)
+        if moving:
+            waits += (
+                f"; {len(moving)} of them, such as {moving[0]}. Make it ready there, or change its placement; "
+                "spec.deletion: Orphan lets the SyncTarget go and leaves its objects"
+            )
+        return waits
 
     async def _patch_finalizers(self, found: KubeObject, finalizers: tuple[str, ...]) -> KubeObject:
         # The version makes it a compare-and-set: finalizers of others are neither lost nor brought back.

@@ -347,6 +347,10 @@ class Catalog:
         """Take over what the placement's status remembers: which targets it has, which runs are finished."""
         status = record.manifest.field("status") or {}
         record.holds = frozenset(str(entry.get("name")) for entry in status.get("selectedTargets") or ())
+        for condition in status.get("conditions") or ():
+            if condition.get("type") == "Synced" and condition.get("status") == "True":
+                targets = frozenset(str(entry.get("uid")) for entry in status.get("selectedTargets") or ())
+                record.had = str(condition.get("lastTransitionTime") or ""), targets
         for run in status.get("completedRuns") or ():
             self._world.finished.add((str(run.get("uid")), str(run.get("target"))))
 

@@ -21,6 +21,7 @@ from syncer.kube.objects import KubeObject
 from syncer.transform.mark import is_ours, read_applied, read_deletion, read_mark
 
 DELETION_POLL_SECONDS = 5.0
+_PAUSED = "drift mode Pause: nothing is written after the first apply"
 
 
 def decide(situation: Situation) -> do.Action | do.Settled:
@@ -83,9 +84,7 @@ def _decide_presence(situation: Situation, wanted: Wanted) -> do.Action | do.Set
         if wanted.policy.drift == "CreateOnly":
             return _settle(_known(memory, observed), State.SYNCED)
         if wanted.policy.drift == "Pause":
-            return _settle(
-                memory, State.PENDING, Reason.SUSPENDED, "drift mode Pause: nothing is written after the first apply"
-            )
+            return _settle(memory, State.PENDING, Reason.SUSPENDED, _PAUSED)
         return _apply(wanted, memory, observed)
     return _decide_drift(wanted, memory, observed)
 
@@ -94,12 +93,12 @@ def _decide_creation(situation: Situation, wanted: Wanted) -> do.Action | do.Set
     memory = situation.memory
     if wanted.finished:
         return _settle(memory, State.SYNCED)
-    if wanted.policy.drift == "Pause" and memory.applied:
+    if wanted.policy.drift == "Pause" and (memory.applied or wanted.taken_away):
         return _settle(
             memory,
             State.PENDING,
             Reason.SUSPENDED,
-            "drift mode Pause: the object was deleted on the target and is not created again",
+            "drift mode Pause: the object was deleted on the target and is not created again before the mode changes",
         )
     if situation.namespace_problem is not None:
         return _hold(situation.namespace_problem, memory)
@@ -132,6 +131,8 @@ def _kin(observed: KubeObject, situation: Situation) -> bool:
 
 
 def _decide_takeover(situation: Situation, wanted: Wanted, observed: KubeObject) -> do.Action | do.Settled:
+    if observed.uid == situation.memory.uid and wanted.policy.drift == "Pause":
+        return _settle(situation.memory, State.PENDING, Reason.SUSPENDED, _PAUSED)
     if observed.uid == situation.memory.uid:  # our own object whose marks were removed by hand: drift like any other
         return _apply(wanted, situation.memory, observed)
     verdict = resolve_existing(wanted.policy.existing, Found.classify(observed, situation.hub_id))

@@ -97,12 +97,25 @@ class Downstream:
 
     def _absent(self, source: Source, pair: Pair, target: TargetRuntime, item: KubeObject) -> None:
         pair.report = None
+        self._taken_away(source, pair, target, item)
         self._progressing(SyncKey(source.key, target.name), False)
         if source.aggregator is not None:
             uid = source.object.uid if source.object is not None else ""
             gone = missing(target.name, target_uid=target.uid, source_uid=uid, now=self._world.wall())
             if source.aggregator.put(gone):
                 self._status_changed(source)
+
+    def _taken_away(self, source: Source, pair: Pair, target: TargetRuntime, item: KubeObject) -> None:
+        """Drift mode Pause: what somebody deleted stays away, also after a restart of ours."""
+        assignment = source.plan.assignments.get(target.name)
+        if assignment is None or source.object is None or source.object.terminating:
+            return
+        compiled = self._world.placements[assignment.placement].compiled
+        ours = pair.memory.deleting == item.uid
+        if compiled is None or compiled.drift.mode != "Pause" or ours or source.info.group_kind in RUNS_ONCE:
+            return
+        self._world.finished.add((source.object.uid, target.uid))
+        self._world.placement_changed(assignment.placement)
 
     def not_there(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
         """An object that cannot be brought to a target is missing there for a reason, and its status says so."""

@@ -349,6 +349,14 @@ class Engine:
         """Objects that are, or should be, on a target."""
         return sum(pair.outcome.state is not State.GONE for _, pair in self.world.pairs_on(name))
 
+    def moving(self, name: str) -> list[str]:
+        """Objects that stay on a target until they are ready on another one, each with where."""
+        return sorted(
+            f"{source.reference}: {pair.outcome.message}"
+            for source, pair in self.world.pairs_on(name)
+            if pair.outcome.reason == Reason.RETRYING and pair.unplaced is not None and pair.unplaced.heirs
+        )
+
     def frozen(self, name: str) -> tuple[str, str] | None:
         """(token, message) of a target that is frozen, or None."""
         if self.world.frozen:

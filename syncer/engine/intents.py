@@ -191,6 +191,7 @@ def _wanted(
         source_uid=item.uid,
         policy=_policy(world, source, record, target),
         runs_once=kind in RUNS_ONCE,
+        taken_away=_taken_away(world, record, source, item, target),
         finished=kind in RUNS_ONCE and (pair.finished == item.uid or (item.uid, target.uid) in world.finished),
     )
 
@@ -240,6 +241,15 @@ def _rendered(
     )
     pair.rendered = (basis, rendered)
     return rendered
+
+
+def _taken_away(world: World, record: PlacementRecord, source: Source, item: KubeObject, target: TargetRuntime) -> bool:
+    """Whether an absent object was there before: seen to be deleted, or the placement's status said so at our start."""
+    assert record.compiled is not None
+    if record.compiled.drift.mode != "Pause" or source.info.group_kind in RUNS_ONCE:
+        return False
+    since, targets = record.had
+    return (item.uid, target.uid) in world.finished or (target.uid in targets and "" < item.creation_timestamp < since)
 
 
 def _policy(world: World, source: Source, record: PlacementRecord, target: TargetRuntime) -> Policy:

@@ -229,6 +229,8 @@ class Passes:
         pair.memory = absorb_reply(pair.memory, step, reply, hash_)
         if isinstance(step, do.Create | do.Apply | do.Cede):
             assert reply.object is not None
+            if isinstance(step, do.Create) and isinstance(wanted, Wanted) and not wanted.runs_once:
+                self._world.finished.discard((wanted.source_uid, current.target.uid))
             # An answer that is older than a DELETED event speaks of an object that is gone.
             pair.live = Present(reply.object) if version(reply.object) > pair.gone_version else None
             if not isinstance(step, do.Cede) and not current.repaired:

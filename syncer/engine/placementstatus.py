@@ -105,7 +105,7 @@ def fold(world: World, record: PlacementRecord, present: Mapping[str, Any], now:
         source = world.sources.get(key)
         if source is None:
             continue
-        if source.info.group_kind in RUNS_ONCE:
+        if source.info.group_kind in RUNS_ONCE or record.compiled.drift.mode == "Pause":
             runs.append(source)
         if source.plan.skip:
             continue
@@ -187,7 +187,10 @@ def _refused(record: PlacementRecord) -> list[dict[str, str]]:
 def _runs(
     world: World, record: PlacementRecord, present: Mapping[str, Any], sources: list[Source]
 ) -> list[dict[str, str]]:
-    """Marks of finished Jobs and Pods; those whose source is proven gone are dropped, the newest are kept."""
+    """Marks of finished Jobs and Pods, and of what was taken away while paused.
+
+    Those whose source is proven gone are dropped, the newest are kept.
+    """
     alive: dict[tuple[str, str], None] = {}
     uids: set[str] = set()
     for source in sorted(sources, key=lambda one: one.key):

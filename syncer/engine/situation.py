@@ -54,6 +54,7 @@ class Wanted:
     source_uid: str
     policy: Policy
     runs_once: bool = False  # Job or bare Pod: replaced by delete and create, never updated into a new run
+    taken_away: bool = False  # it was there, and somebody deleted it on the target while the drift mode was Pause
     finished: bool = False  # it reported a terminal state for this source uid and must never be created again here
 
 

@@ -180,7 +180,18 @@ class Source:
 class PlacementRecord:
     """One Placement or ClusterPlacement as the engine uses it."""
 
-    __slots__ = ("compiled", "error", "holds", "manifest", "objects", "pipeline", "selection", "unread", "unserved")
+    __slots__ = (
+        "compiled",
+        "error",
+        "had",
+        "holds",
+        "manifest",
+        "objects",
+        "pipeline",
+        "selection",
+        "unread",
+        "unserved",
+    )
 
     def __init__(self, manifest: KubeObject) -> None:
         self.manifest = manifest
@@ -191,6 +202,8 @@ class PlacementRecord:
         self.objects: set[ObjectKey] = set()
         self.unserved: tuple[str, ...] = ()  # kinds that it names and that the upstream does not serve
         self.unread = ""  # why not everything that it selects is known
+        # (time, target uids): sources older than that RFC 3339 time had been applied on these targets when we started.
+        self.had: tuple[str, frozenset[str]] = ("", frozenset())
         self.holds: frozenset[str] = frozenset()  # targets that its status named when we started
 
     @property

@@ -12,6 +12,8 @@ from syncer.kube.objects import KubeObject
 class FinishedRuns:
     """Jobs and Pods that reached their end on a target: (source uid, target uid). They never run there again.
 
+    Also objects of other kinds that somebody deleted on a target while the drift mode was Pause.
+
     A mark is as old as its source: it goes once the source or the target is proven gone, because neither uid comes
     back.
     """
@@ -28,6 +30,13 @@ class FinishedRuns:
     def add(self, run: tuple[str, str]) -> None:
         """Remember a run."""
         self._targets.setdefault(run[0], set()).add(run[1])
+
+    def discard(self, run: tuple[str, str]) -> None:
+        """It is there again after all; one that is not known is fine."""
+        targets = self._targets.get(run[0], set())
+        targets.discard(run[1])
+        if not targets:
+            self._targets.pop(run[0], None)
 
     def forget_source(self, uid: str) -> None:
         """The source is proven gone."""

@@ -35,6 +35,7 @@ class NotingEngine:
     told: list[tuple[str, Any]] = field(default_factory=list)
     held: int = 0
     freeze: tuple[str, str] | None = None
+    move: str = ""
 
     def attach_target(self, name: str, uid: str, client: ClusterClient, discovery: Discovery) -> None:
         assert discovery.resources()
@@ -53,6 +54,9 @@ class NotingEngine:
 
     def drained(self, name: str) -> bool:
         return self.held == 0
+
+    def moving(self, name: str) -> list[str]:
+        return [self.move] if self.move else []
 
     def objects(self, name: str) -> int:
         return self.held

@@ -211,9 +211,12 @@ async def test_a_deleted_target_waits_until_it_is_drained(ground: Kubectl) -> No
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Ready", "True")
         here.engine.held = 3
+        here.engine.move = "apps/v1/Deployment/shop/web: moves to b, and stays here until it is ready there"
         ground("upstream", "delete", "synctarget", name, "--wait=false")
         message = await here.until(name, "Ready", "False", "Deleting")
         assert "3 objects" in message
+        assert "moves to b" in message
+        assert "spec.deletion: Orphan" in message  # the way out
         body = json.dumps({"metadata": {"finalizers": ["example.com/other", "syncline.io/target"]}})
         ground.attempt("upstream", "patch", "synctarget", name, "--type=merge", "-p", body)
         here.engine.held = 0
