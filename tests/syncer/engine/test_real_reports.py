@@ -144,3 +144,29 @@ async def test_status_and_pods_come_from_every_target(engine: Running, reports: 
     ] * 2
     mine = [one for one in reports.targets().items if one.name in engine.targets.values()]
     assert [(one.ready, one.objects, one.synced) for one in mine] == [(True, 1, 1)] * 2
+
+
+async def test_pods_of_a_cron_job_are_found_through_its_jobs(engine: Running, reports: Reports, namespace: str) -> None:
+    """Pods of Jobs that others made are none of its."""
+    template = deployment("x", namespace)["spec"]["template"]
+    template["spec"]["restartPolicy"] = "Never"
+    cron_job = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": namespace},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}},
+    }
+    kinds = [{"apiVersion": "batch/v1", "kind": "CronJob", "names": ["*"]}]
+    await engine.apply(cron_job, placement("all", namespace, engine.targets.values(), kinds))
+    await engine.until("east", "cronjob", "nightly", namespace, lambda item: item, "placed")
+    await engine.kubectl("east", "create", "job", "mine", "--from=cronjob/nightly", "-n", namespace)
+    await engine.kubectl("east", "create", "job", "other", "--image=nginx:1.27", "-n", namespace)
+    deadline = asyncio.get_running_loop().time() + 20
+    while True:
+        found = await reports.pods(GroupResource("batch", "cronjobs"), namespace, "nightly")
+        assert found is not None
+        if found.items and not found.unreachable:
+            break
+        assert asyncio.get_running_loop().time() < deadline, found
+        await asyncio.sleep(0.1)
+    assert {(pod.target, pod.name.rpartition("-")[0]) for pod in found.items} == {(engine.targets["east"], "mine")}
