@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import orjson
 import pytest
+import uvloop
 
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.policy import People, Policy, Rule
@@ -359,3 +360,27 @@ async def test_a_reader_that_stands_still_stops_the_server_and_not_our_memory() 
             before = sent
             await asyncio.sleep(0.2)
         assert sent < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_a_request_goes_on_with_the_agents_token_and_nobody_elses,
+        test_many_requests_share_a_stream_and_a_connection,
+        test_bodies_pass_whole_and_chunks_are_written_anew,
+        test_bytes_behind_a_chunked_request_end_the_stream,
+        test_a_watch_is_passed_on_chunk_by_chunk,
+        test_an_upgrade_that_is_not_granted_is_answered_and_never_used_again,
+        test_after_a_switch_bytes_are_raw_both_ways_and_half_closes_pass,
+        test_informational_answers_pass_while_the_body_is_on_its_way,
+        test_a_server_that_goes_before_it_answers_is_a_502_without_retry,
+        test_an_answer_that_breaks_off_is_cut_and_not_completed,
+        test_no_server_is_a_503_that_may_be_tried_again,
+        test_a_credential_of_the_agent_that_is_refused_is_not_the_callers_fault,
+        test_a_stream_that_ends_takes_its_connection_with_it,
+        test_a_reader_that_stands_still_stops_the_server_and_not_our_memory,
+    ],
+)
+def test_the_same_holds_on_the_loop_of_the_operator(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    """uvloop's transports are no `asyncio.Transport` by class, and tell things at other times."""
+    uvloop.run(scenario())

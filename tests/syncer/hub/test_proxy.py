@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import orjson
 import pytest
+import uvloop
 from aiohttp import web
 
 from syncer.hub.auth import Authenticator, Authorizer
@@ -359,3 +360,24 @@ async def test_a_caller_that_stands_still_stops_the_target_and_not_our_memory() 
             before = sent
             await asyncio.sleep(0.2)
         assert sent < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_a_request_reaches_the_target_as_the_user_that_upstream_named,
+        test_upstream_being_down_is_a_503,
+        test_connect_reaches_nothing,
+        test_many_requests_share_both_connections,
+        test_bodies_pass_both_ways_and_chunks_are_written_anew,
+        test_a_kept_connection_that_has_ended_is_replaced_for_reads,
+        test_a_target_that_breaks_off_is_a_502_or_a_cut_and_never_a_whole_answer,
+        test_an_upgrade_that_the_target_refuses_is_passed_on_and_both_connections_end,
+        test_a_websocket_keeps_its_headers_but_no_browser_token,
+        test_a_quiet_watch_of_a_caller_that_went_away_ends_at_the_target,
+        test_a_caller_that_stands_still_stops_the_target_and_not_our_memory,
+    ],
+)
+def test_the_same_holds_on_the_loop_of_the_operator(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    """uvloop's transports are no `asyncio.Transport` by class, and tell things at other times."""
+    uvloop.run(scenario())
