@@ -18,7 +18,7 @@ import structlog
 
 from syncer.agent.policy import BadIdentity, Identity, Policy, read_identity
 from syncer.errors import SyncError
-from syncer.kube.apirequest import Attributes, attributes, parse_path
+from syncer.kube.apirequest import Attributes, read_request
 from syncer.kube.credentials import ClusterCredentials, Grant
 from syncer.kube.http1 import (
     END,
@@ -37,6 +37,7 @@ from syncer.kube.http1 import (
 
 CONNECT_SECONDS: Final = 10.0
 GRANT_SECONDS: Final = 5.0  # how long a grant is used without asking whether it is still the one to use
+JUDGED: Final = 2048  # answers of the policy that are remembered
 LINGER_SECONDS: Final = 2.0  # for what is on its way back, once the hub ended a raw stream and TLS cannot say so
 _IMPERSONATE: Final = b"impersonate-"
 # Identity is ours to give, and what proxies before us noted is nobody's business behind us.
@@ -53,7 +54,8 @@ class KubeApi:
         self, credentials: ClusterCredentials, policy: Policy, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Args: credentials: the agent's own; they say where the API server is."""
-        self.policy = policy  # may be replaced; streams judge each request by the one of that moment
+        self._policy = policy
+        self._judged: dict[tuple[Attributes, Identity | None], str] = {}
         self._credentials = credentials
         self._clock = clock
         parts = urlsplit(credentials.server)
@@ -64,6 +66,16 @@ class KubeApi:
         self.open_streams = 0
         self._grant: Grant | None = None
         self._asked = 0.0
+
+    def refusal(self, asked: Attributes, identity: Identity | None) -> str:
+        """Why a request may not pass, "" if it may."""
+        key = (asked, identity)
+        known = self._judged.get(key)
+        if known is None:
+            if len(self._judged) >= JUDGED:
+                self._judged.clear()
+            known = self._judged[key] = self._policy.refusal(asked, identity)
+        return known
 
     def protocol(self) -> KubeApiStream:
         """What serves the next stream."""
@@ -205,8 +217,7 @@ class KubeApiStream(asyncio.Protocol):
     def _accept(self, data: bytes) -> None:
         try:
             request = parse_request_head(data)
-            path = parse_path(request.target)
-            asked = attributes(request.method, path)
+            target, asked = read_request(request.method, request.target)
             identity = read_identity(request.headers)
         except BadMessage as error:
             self._refuse(error.status, str(error), close=True)
@@ -214,7 +225,7 @@ class KubeApiStream(asyncio.Protocol):
         except BadIdentity as error:
             self._refuse(400, str(error), close=True)
             return
-        if refusal := self._service.policy.refusal(asked, identity):
+        if refusal := self._service.refusal(asked, identity):
             self._audit(asked, identity, refusal)
             close = request.has_body or bool(request.upgrade) or not request.keep_alive
             self._refuse(403, refusal, close=close, head=request.method == "HEAD")
@@ -226,7 +237,7 @@ class KubeApiStream(asyncio.Protocol):
         self._body_done = request.length == 0
         self._sent = False
         grant = self._service.grant_nowait()
-        target = self._service.prefix + path.text()
+        target = self._service.prefix + target
         if grant is not None and self._api is not None and not self._api.is_closing():
             self._send(request, target, grant)
         else:

@@ -7,6 +7,7 @@ Source: k8s.io/apiserver pkg/endpoints/request/requestinfo.go for the attributes
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
@@ -28,6 +29,7 @@ CHANNELS: Final = frozenset({"exec", "attach", "portforward"})
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%[0-9A-Fa-f]{2})*)+")
 _QUERY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,=:@/?\[\]]|%[0-9A-Fa-f]{2})*")
 _SAFE: Final = "-._~!$&'()*+,=:@"
+_REMEMBERED_LENGTH: Final = 256
 _WATCHES_NOT: Final = ("0", "false")
 
 
@@ -139,6 +141,26 @@ def attributes(method: str, path: Path) -> Attributes:
     if verb == "get" and resource == "pods" and subresource in CHANNELS:
         verb = "create"
     return Attributes(verb, GroupResource(group, resource), subresource, namespace, name)
+
+
+def read_request(method: str, target: str) -> tuple[str, Attributes]:
+    """(the target in its one spelling, what it asks for).
+
+    Raises:
+        BadMessage: as `parse_path` and `attributes`.
+    """
+    if len(target) > _REMEMBERED_LENGTH:
+        return _read_request(method, target)
+    return _remembered(method, target)
+
+
+def _read_request(method: str, target: str) -> tuple[str, Attributes]:
+    path = parse_path(target)
+    return path.text(), attributes(method, path)
+
+
+# Clients ask for the same few paths again and again; bounded to 2,048 x 256 characters.
+_remembered = functools.lru_cache(maxsize=2048)(_read_request)
 
 
 def _flag(query: str, name: str) -> bool:
