@@ -100,4 +100,6 @@ class AdmissionView:
                 self._looked = True
             except SyncError as error:
                 log.debug("served kinds not read", error=str(error))
+            except Exception:  # a bug, or an answer that nobody foresaw: what was known stays, and admission goes on
+                log.exception("served kinds not read")
             await asyncio.sleep(KINDS_SECONDS if self._looked else RETRY_SECONDS)

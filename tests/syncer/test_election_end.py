@@ -33,9 +33,21 @@ class Hub:
         await asyncio.Event().wait()
 
 
+class Replica:
+    closed = False
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
 async def test_an_election_that_ends_ends_the_process_with_an_error() -> None:
     operator = Operator(cast(Any, OperatorSettings)())
     operator._lease = lease = Broken()
     operator._hub = cast(Any, Hub())
+    operator._replica = replica = cast(Any, Replica())
     assert await asyncio.wait_for(operator.serve(), 5) == 1
     assert lease.released
+    assert replica.closed
