@@ -12,6 +12,7 @@ a 101 the transport is taken from it: it would read what follows as requests.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from typing import Final
 
@@ -23,7 +24,7 @@ from syncer.api.common import TARGET_NAME_MAX, TARGET_NAME_PATTERN
 from syncer.api.keys import GroupResource
 from syncer.api.names import GROUP
 from syncer.errors import SyncError
-from syncer.hub.auth import Access, Authenticator, Authorizer, User
+from syncer.hub.auth import Access, Authenticator, Authorizer
 from syncer.hub.proxy_exchange import (
     Dialer,
     ExchangeFailed,
@@ -34,7 +35,7 @@ from syncer.hub.proxy_exchange import (
     UnknownTarget,
 )
 from syncer.hub.proxy_headers import lowered, passed_on, upgrade_of
-from syncer.kube.apirequest import CHANNELS, Path, attributes, parse_path
+from syncer.kube.apirequest import CHANNELS, REMEMBERED_LENGTH, Attributes, Path, attributes, parse_path
 from syncer.kube.http1 import BadMessage, Headers, ResponseHead, connection_names, serialize, status_answer
 
 PREFIX: Final = "targets"
@@ -119,9 +120,11 @@ class TargetProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request.raw_headers)
-        target, path = _split(request)
+        if request.version != (1, 1):
+            raise BadMessage("only HTTP/1.1 is spoken here", 505)
+        method, raw = request.method, request.raw_path
+        target, path, asked = (_split if len(raw) > REMEMBERED_LENGTH else _remembered)(method, raw)
         upgrade = upgrade_of(headers)
-        asked = attributes(request.method, path)
         if any(name == b"origin" for name, _ in headers):
             # No browser is a caller here; one that is made to call brings its user's certificate along.
             raise Refused(403, "requests of web pages are not answered")
@@ -134,17 +137,11 @@ class TargetProxy:
         if not await self._authorizer.allows(user, access):
             raise Refused(403, f'user "{user.name}" may not {verb} synctargets/proxy of {target} upstream')
         length = _body_length(request, headers)
-        head = self._head(request, path, headers, user, upgrade, length)
+        line = b"%b %b HTTP/1.1" % (method.encode("ascii"), path)
+        head = serialize(line, passed_on(headers, user, upgrade=upgrade, length=length))
         if channel:
             log.info("channel opened", user=user.name, target=target, asked=str(asked))
         return await self._exchange(request, target, head, upgrade=upgrade, length=length)
-
-    @staticmethod
-    def _head(
-        request: web.Request, path: Path, headers: Headers, user: User, upgrade: bytes, length: int | None
-    ) -> bytes:
-        line = b"%b %b HTTP/1.1" % (request.method.encode("ascii"), path.text().encode("ascii"))
-        return serialize(line, passed_on(headers, user, upgrade=upgrade, length=length))
 
     async def _exchange(
         self, request: web.Request, target: str, head: bytes, *, upgrade: bytes, length: int | None
@@ -269,21 +266,23 @@ class _Exchange:
             connection.abort()
 
 
-def _split(request: web.Request) -> tuple[str, Path]:
-    """(target, path of its API).
+def _split(method: str, raw: str) -> tuple[str, bytes, Attributes]:
+    """(target, the request target on it, what it asks for).
 
     Raises:
-        BadMessage: not HTTP/1.1, or a path that could be read in two ways. Refused: no target can be called that.
+        BadMessage: a path that could be read in two ways, or that names no target.
     """
-    if request.version != (1, 1):
-        raise BadMessage("only HTTP/1.1 is spoken here", 505)
-    path = parse_path(request.raw_path)
+    path = parse_path(raw)
     if path.segments[:1] != (PREFIX,) or len(path.segments) < 2:
         raise BadMessage("the path must be /targets/NAME/...")
     name = path.segments[1]
     if len(name) > TARGET_NAME_MAX or not _NAME.fullmatch(name):
         raise BadMessage("that cannot be the name of a target")
-    return name, Path(path.segments[2:], path.slash and len(path.segments) > 2, path.query)
+    inner = Path(path.segments[2:], path.slash and len(path.segments) > 2, path.query)
+    return name, inner.text().encode("ascii"), attributes(method, inner)
+
+
+_remembered = functools.lru_cache(maxsize=2048)(_split)  # clients ask for the same few paths again and again
 
 
 def _body_length(request: web.Request, headers: Headers) -> int | None:

@@ -29,7 +29,7 @@ CHANNELS: Final = frozenset({"exec", "attach", "portforward"})
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%[0-9A-Fa-f]{2})*)+")
 _QUERY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,=:@/?\[\]]|%[0-9A-Fa-f]{2})*")
 _SAFE: Final = "-._~!$&'()*+,=:@"
-_REMEMBERED_LENGTH: Final = 256
+REMEMBERED_LENGTH: Final = 256  # characters; longer targets are read anew
 _WATCHES_NOT: Final = ("0", "false")
 
 
@@ -149,7 +149,7 @@ def read_request(method: str, target: str) -> tuple[str, Attributes]:
     Raises:
         BadMessage: as `parse_path` and `attributes`.
     """
-    if len(target) > _REMEMBERED_LENGTH:
+    if len(target) > REMEMBERED_LENGTH:
         return _read_request(method, target)
     return _remembered(method, target)
 
