@@ -11,7 +11,6 @@ import inspect
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tunneler.config import TunnelConfig
 from tunneler.core import Role, SessionState
@@ -38,7 +37,7 @@ from tunneler.protocol import TunnelProtocol
 from tunneler.streams import Stream
 from tunneler.transport import MuxTransport
 
-T = TypeVar("T")
+IDLE_POLL_SECONDS = 0.05
 Admit = Callable[["TunnelSession", Hello], HelloOk]
 """The hub's word on a HELLO; raising `TunnelError` closes the session with AUTH."""
 
@@ -103,6 +102,13 @@ class TunnelSession:
         """Say GOAWAY. With DRAIN and REPLACED streams go on, until `close` with another code."""
         self.protocol.go_away(GoAway(code, 0, retry_after_seconds, reason))
         self.settle()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Until no stream is left, the session is over, or so long has passed."""
+        for _ in range(int(seconds / IDLE_POLL_SECONDS)):
+            if not self.protocol.streams or self.closed.done():
+                return
+            await asyncio.sleep(IDLE_POLL_SECONDS)
 
     @property
     def is_open(self) -> bool:

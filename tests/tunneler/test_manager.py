@@ -1,0 +1,183 @@
+"""The manager with real sockets: who waits, who replaces whom, how a replica drains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from tests.tunneler.test_session import Echo, Recorder
+from tunneler.config import TunnelConfig
+from tunneler.connections import LinkState
+from tunneler.core import Role
+from tunneler.errors import CloseCode, HandshakeRefused, LinkLost, NoLink, TunnelError
+from tunneler.frames import Hello
+from tunneler.links.dial import DialTarget, dial
+from tunneler.links.listen import TunnelListener
+from tunneler.manager import MAX_WAITING, ConnectionManager, LinkKeeper, StateChanged
+from tunneler.ports import Opener
+from tunneler.session import TunnelSession
+
+
+class Hub:
+    """A manager behind a listener, and a way to dial it."""
+
+    def __init__(self) -> None:
+        self.changes: list[StateChanged] = []
+        self.changed = asyncio.Event()
+        self.manager = ConnectionManager(TunnelConfig(drain_seconds=5), replica="r1", on_change=self._note)
+        self.url = ""
+        self.agents: list[TunnelSession] = []
+
+    def _note(self, change: StateChanged) -> None:
+        self.changes.append(change)
+        self.changed.set()
+
+    async def start(self) -> web.AppRunner:
+        async def authenticate(request: web.Request) -> str:
+            return request.headers["X-Target"]
+
+        app = web.Application()
+        TunnelListener(self.manager.config, authenticate, self.manager.admit).add_to(app)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    async def connect(self, target: str = "east", instance: str = "a") -> TunnelSession:
+        def make() -> TunnelSession:
+            services = {"echo": lambda request: Echo()}
+            return TunnelSession(
+                Role.AGENT, self.manager.config, peer="hub", hello=Hello(instance=instance), services=services
+            )
+
+        link, session = await dial(DialTarget(self.url, {"X-Target": target}), make)
+        assert isinstance(session, TunnelSession)
+        session.attach(link)
+        self.agents.append(session)
+        return session
+
+    async def wait_state(self, state: LinkState) -> None:
+        while not self.changes or self.changes[-1].state is not state:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    hub = Hub()
+    runner = await hub.start()
+    yield hub
+    await hub.manager.close()
+    for agent in hub.agents:
+        await agent.closed
+    await runner.cleanup()
+
+
+async def test_a_dial_waits_for_a_link_and_goes_on_when_it_comes(hub: Hub) -> None:
+    opener: Opener = hub.manager.opener("east")
+    with pytest.raises(NoLink):
+        opener.open_stream_nowait(Recorder, "echo")
+    opening = asyncio.create_task(opener.open_stream(Recorder, "echo"))
+    await asyncio.sleep(0)
+    agent = await hub.connect()
+    transport, protocol = await opening
+    transport.write(b"hello")
+    assert await protocol.read(5) == b"hello"
+    assert (await agent.opened).session == "r1-1"
+    (statistics,) = hub.manager.statistics("east")
+    assert statistics.streams_open == 1
+    assert [c.state for c in hub.changes] == [LinkState.CONNECTED]
+    hub.manager.cut("east", CloseCode.AUTH, "the target was disabled")
+    assert isinstance(await protocol.lost, LinkLost)
+    assert "disabled" in await agent.closed
+
+
+async def test_waits_are_bounded_in_time_and_number(hub: Hub) -> None:
+    with pytest.raises(NoLink, match=r"within 0\.01 s"):
+        await hub.manager.wait_session("west", 0.01)
+    waits = [asyncio.create_task(hub.manager.wait_session("west")) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(NoLink, match="already wait"):
+        await hub.manager.wait_session("west")
+    hub.manager.cut("west", CloseCode.AUTH, "deleted")
+    assert {type(e) for e in await asyncio.gather(*waits, return_exceptions=True)} == {NoLink}
+
+
+async def test_a_new_session_of_the_same_instance_takes_over_and_streams_of_the_old_one_end_in_peace(hub: Hub) -> None:
+    old = await hub.connect()
+    transport, protocol = await hub.manager.opener("east").open_stream(Recorder, "echo")
+    new = await hub.connect()
+    await new.opened
+    _, second = await hub.manager.opener("east").open_stream(Recorder, "echo")
+    assert second.transport.get_extra_info("session") == "r1-2"
+    transport.write(b"still")
+    assert await protocol.read(5) == b"still"
+    assert not old.is_open
+    second.transport.abort()
+
+
+async def test_duplicates_are_reported(hub: Hub) -> None:
+    for i in range(8):
+        session = await hub.connect(instance="abc"[i % 3])
+        await session.opened
+    refused = await hub.connect(instance="z")
+    with pytest.raises(TunnelError):
+        await refused.opened
+    assert any(change.duplicate for change in hub.changes)
+
+
+async def test_a_keeper_comes_back_and_leaves_a_draining_hub(hub: Hub) -> None:
+    states: list[LinkState] = []
+    reloads: list[bool] = []
+    tries = 0
+
+    async def connect(reload: bool) -> TunnelSession:
+        nonlocal tries
+        tries += 1
+        reloads.append(reload)
+        if tries == 1:
+            raise HandshakeRefused(0, "not yet")
+        return await hub.connect()
+
+    keeper = LinkKeeper(connect, on_state=lambda state, reason: states.append(state), chance=lambda: 0.0)
+    running = asyncio.create_task(keeper.run())
+    session = await hub.manager.wait_session("east")
+    transport, protocol = await session.open_stream(Recorder, "echo")
+    hub.agents[0]._link._transport.abort()  # type: ignore[union-attr]
+    assert isinstance(await protocol.lost, LinkLost)
+    await hub.wait_state(LinkState.RECONNECTING)
+    session = await hub.manager.wait_session("east")
+    transport, protocol = await session.open_stream(Recorder, "echo")
+    await keeper.session.opened  # type: ignore[union-attr]
+    draining = asyncio.create_task(keeper.drain())
+    await hub.wait_state(LinkState.DRAINING)
+    transport.write(b"last")
+    assert await protocol.read(4) == b"last"
+    transport.close()
+    await draining
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert states[:3] == [LinkState.CONNECTING, LinkState.RECONNECTING, LinkState.CONNECTING]
+    assert states[-1] is LinkState.CLOSED
+    assert not any(reloads)
+
+
+async def test_a_replica_drains_once_its_streams_ended(hub: Hub) -> None:
+    agent = await hub.connect()
+    transport, protocol = await hub.manager.opener("east").open_stream(Recorder, "echo")
+    draining = asyncio.create_task(hub.manager.drain(spread_seconds=1.0))
+    await hub.wait_state(LinkState.DRAINING)
+    late = await hub.connect()
+    with pytest.raises(TunnelError):
+        await late.opened
+    transport.write(b"last")
+    assert await protocol.read(4) == b"last"
+    assert not draining.done()
+    transport.close()
+    await draining
+    assert "this replica ends" in await agent.closed
