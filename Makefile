@@ -65,7 +65,7 @@ verify: $(READY) ## fail when a generated file or docs/testing.md is not what it
 cover: $(READY) ## branch coverage of all tests, subprocesses included; fails under 85 %
 	@$(GROUND) assets > /dev/null
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
