@@ -121,3 +121,19 @@ async def test_keys_of_a_dead_target_are_not_tried_one_by_one() -> None:
     before = executor.tried
     await work(realm, passes, 0.05)
     assert executor.tried > before  # and everything goes on as soon as the target answers
+
+
+async def test_a_probe_that_had_nothing_to_send_brings_no_lot_of_keys_after_it() -> None:
+    """Half open, and whoever was let through did not need to ask: the others wait for the next probe."""
+    realm, target, sources = a_realm()
+    passes = Passes(
+        realm.world, realm.sight, cast(Any, Dead()), Metrics(), lambda *given: given[-1], lambda *given: None
+    )
+    while (key := realm.world.queue.take(realm.now)) is not None:
+        realm.world.queue.done(key)
+    open_breaker(realm, target)
+    realm.now = target.breaker.retry_at() + 0.01
+    assert target.breaker.allows(realm.now)  # the probe; it finds nothing to send
+    for source in sources:
+        realm.world.enqueue(SyncKey(source.key, "east"), CATCH_UP)
+    assert await work(realm, passes, 1.0) < 5
