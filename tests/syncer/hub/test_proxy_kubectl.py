@@ -1,7 +1,7 @@
 """The real kubectl through the proxy and an agent's service to a real API server, as users with and without rights.
 
-The agent has a ServiceAccount of its own with the role that its policy takes, and nothing more. Streams are loopback
-sockets here. Pods are kwok's: exec runs the command on this machine, logs and attach read a file.
+The agent has a ServiceAccount of its own with the role that its policy takes, and nothing more. Between hub and agent
+is a real tunnel. Pods are kwok's: exec runs the command on this machine, logs and attach read a file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.kubeconfig import Access, Source
 from syncer.settings import Bind
 from tests.support.fleet import Kubectl, eventually
-from tests.support.http1 import connected, listening, read_message
+from tests.support.http1 import connected, read_message
+from tests.support.tunnelled import tunnel
+from tunneler.ports import Opener
 
 WEBSOCKET = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "true"}
 SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
@@ -173,15 +175,15 @@ def agent(kubectl: Kubectl) -> Iterator[Access]:
 
 
 class Dial:
-    """East only, through the agent's port."""
+    """East only, a stream of the tunnel for each connection."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
 
     async def open(self, target: str, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
         if target != "east":
             raise UnknownTarget
-        transport, _ = await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", self._port)
+        transport, _ = await self._opener.open_stream(factory, "kube-api")
         return transport
 
 
@@ -197,8 +199,8 @@ async def through(
         upstream = ClusterClient(ClusterCredentials.from_kubeconfig(kubectl.fleet.upstream.kubeconfig), name="upstream")
         stack.push_async_callback(upstream.close)
         service = KubeApi(ClusterCredentials(agent), default_policy())
-        port = await stack.enter_async_context(listening(service.protocol))
-        proxy = TargetProxy(Authenticator(upstream), Authorizer(upstream), Dial(port))
+        opener = await stack.enter_async_context(tunnel({"kube-api": lambda _: service.protocol()}))
+        proxy = TargetProxy(Authenticator(upstream), Authorizer(upstream), Dial(opener))
         app = web.Application()
         proxy.add_to(app)
         hub = Hub(upstream, make_authority(now=datetime.now(UTC)), url=None)
