@@ -25,7 +25,8 @@ from tunneler.config import TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import StreamCode, StreamRefused
 from tunneler.frames import Hello, HelloOk
-from tunneler.links.base import LinkUser
+from tunneler.links.aio import dial_aiohttp
+from tunneler.links.base import Link, LinkUser
 from tunneler.links.dial import DialTarget, client_tls, dial
 from tunneler.links.listen import TunnelListener
 from tunneler.ports import StreamRequest
@@ -47,7 +48,7 @@ def say(word: str) -> None:
     sys.stdout.flush()
 
 
-async def hub(listen: tuple[str, int], tls_dir: str) -> None:
+async def hub(listen: tuple[str, int], tls_dir: str, link_kind: str) -> None:
     """Accept one agent, then connections at ``listen``. Says ``port N``, then ``ready``."""
     loop = asyncio.get_running_loop()
     sessions: list[TunnelSession] = []
@@ -62,7 +63,7 @@ async def hub(listen: tuple[str, int], tls_dir: str) -> None:
         return "rig"
 
     app = web.Application()
-    TunnelListener(CONFIG, authenticate, admit).add_to(app)
+    TunnelListener(CONFIG, authenticate, admit, own_transport=link_kind == "websockets").add_to(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     context = None
@@ -90,7 +91,7 @@ async def hub(listen: tuple[str, int], tls_dir: str) -> None:
     await sessions[-1].closed
 
 
-async def agent(url: str, target: tuple[str, int], tls_dir: str) -> None:
+async def agent(url: str, target: tuple[str, int], tls_dir: str, link_kind: str) -> None:
     """Dial the hub and serve ``tcp`` until the session ends."""
 
     async def connect() -> StreamEnd:
@@ -108,7 +109,11 @@ async def agent(url: str, target: tuple[str, int], tls_dir: str) -> None:
         )
 
     tls = client_tls(f"{tls_dir}/ca.pem") if tls_dir else None
-    link, session = await dial(DialTarget(url, tls=tls), make)
+    link: Link
+    if link_kind == "websockets":
+        link, session = await dial(DialTarget(url, tls=tls), make)
+    else:
+        link, session = await dial_aiohttp(DialTarget(url, tls=tls), make)
     assert isinstance(session, TunnelSession)
     session.attach(link)
     await session.closed
@@ -117,6 +122,7 @@ async def agent(url: str, target: tuple[str, int], tls_dir: str) -> None:
 async def parent(arguments: argparse.Namespace) -> int:
     """Start both, pass on ``ready``, end both."""
     me = [sys.executable, "-m", "bench.tunnel_rig", "--listen", arguments.listen, "--target", arguments.target]
+    me += ["--link", arguments.link]
     with tempfile.TemporaryDirectory() as folder:
         if arguments.tls:
             authority = trustme.CA()
@@ -148,15 +154,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.tunnel_rig", description=__doc__)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument("--target", required=True, metavar="HOST:PORT")
+    parser.add_argument("--link", choices=["websockets", "aiohttp"], default="websockets")
     parser.add_argument("--tls", action="store_true", help="TLS 1.3 between hub and agent")
     parser.add_argument("--role", choices=["hub", "agent"], help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--tls-dir", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role == "hub":
-        work = hub(address(arguments.listen), arguments.tls_dir)
+        work = hub(address(arguments.listen), arguments.tls_dir, arguments.link)
     elif arguments.role == "agent":
-        work = agent(arguments.url, address(arguments.target), arguments.tls_dir)
+        work = agent(arguments.url, address(arguments.target), arguments.tls_dir, arguments.link)
     else:
         return uvloop.run(parent(arguments))
     profile = os.environ.get("SYNCLINE_RIG_PROFILE")  # a folder: cProfile of each process goes there

@@ -15,6 +15,7 @@ from websockets.utils import accept_key
 from tunneler.config import PATH, SUBPROTOCOL, TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import CloseCode, HandshakeRefused
+from tunneler.links.aio import AiohttpLink, server_socket
 from tunneler.links.raw import RawLink
 from tunneler.session import Admit, TunnelSession
 
@@ -25,7 +26,11 @@ Authenticate = Callable[[web.Request], Awaitable[str]]
 class TunnelListener:
     """Handler of one route; sessions are given to ``admit`` when their HELLO came."""
 
-    def __init__(self, config: TunnelConfig, authenticate: Authenticate, admit: Admit) -> None:
+    def __init__(
+        self, config: TunnelConfig, authenticate: Authenticate, admit: Admit, *, own_transport: bool = True
+    ) -> None:
+        """``own_transport`` False: stay with aiohttp's WebSocket, see `links.aio`."""
+        self._own_transport = own_transport
         self._config = config
         self._authenticate = authenticate
         self._admit = admit
@@ -50,6 +55,13 @@ class TunnelListener:
         if transport is None:
             return web.Response(status=499)
         session = TunnelSession(Role.HUB, self._config, peer=peer, admit=self._admit)
+        if not self._own_transport:
+            socket = server_socket()
+            await socket.prepare(request)
+            aiohttp_link = AiohttpLink(session, socket)
+            session.attach(aiohttp_link)
+            await aiohttp_link.run()
+            return socket
         server = request.protocol
         link = RawLink(session, client=False, on_lost=server.connection_lost)
         transport.write(_switching(request.headers["Sec-WebSocket-Key"]))
