@@ -1,4 +1,4 @@
-"""Targets behind the tunnel, for the proxy and for clients of clusters: a connection is a stream of service `kube-api`."""
+"""Targets behind the tunnel, for the proxy and for clients: a connection is a stream of service `kube-api`."""
 
 from __future__ import annotations
 
