@@ -70,28 +70,36 @@ class WebSocketCodec:
         Raises:
             ProtocolError: what no client or server of ours sends, or a message that is too long.
         """
-        if self._parts:
-            self._parts.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return []
-            data = b"".join(self._parts)
-            self._parts.clear()
         messages: list[bytes] = []
+        offset = 0
+        while self._parts:  # only what completes the frame that was cut is copied, not all that came behind it
+            missing = self._need - self._have
+            piece = data[offset : offset + missing]
+            self._parts.append(piece)
+            if len(piece) < missing:
+                self._have += len(piece)
+                return messages
+            offset += missing
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._parse(whole, 0, messages)
+        self._parse(data, offset, messages)
+        return messages
+
+    def _parse(self, data: bytes, offset: int, messages: list[bytes]) -> None:
+        """Take whole frames; keep the rest, and how long it has to become."""
         view = memoryview(data)
         size = len(data)
-        offset = 0
-        while self.closed is None:
+        while self.closed is None and offset < size:
             left = size - offset
             need = self._head_bytes(data, offset, left)
             if left >= need:
                 length, head = self._length(data, offset, need)
                 need = head + length
             if left < need:
-                if left:
-                    self._parts.append(data[offset:] if offset else data)
-                    self._have, self._need = left, need
-                break
+                self._parts.append(data[offset:] if offset else data)
+                self._have, self._need = left, need
+                return
             start = offset + head
             if self._client:
                 payload = data[start : start + length]
@@ -99,7 +107,6 @@ class WebSocketCodec:
                 payload = apply_mask(view[start : start + length], data[start - 4 : start])
             self._frame(data[offset], payload, messages)
             offset += need
-        return messages
 
     def _head_bytes(self, data: bytes, offset: int, left: int) -> int:
         """Length of the header, as far as its first two bytes tell."""
