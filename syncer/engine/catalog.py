@@ -32,6 +32,13 @@ from syncer.placement.targets import TargetState, choose_targets
 from syncer.transform.pipeline import compile_transforms
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
+NEEDED_FIRST = {  # rank of what others cannot start without
+    GroupResource("apiextensions.k8s.io", "customresourcedefinitions"): 0,
+    GroupResource("", "serviceaccounts"): 1,
+    GroupResource("", "secrets"): 1,
+    GroupResource("", "configmaps"): 1,
+    GroupResource("", "persistentvolumeclaims"): 1,
+}
 
 log = structlog.get_logger()
 
@@ -396,11 +403,11 @@ class Catalog:
                     record.objects.add(key)
                 if namespace and key in record.objects:
                     touched.append(key)
-        self._replan(record, touched if namespace else list(record.objects), cause)
+        self._replan(record, touched if namespace else record.objects, cause)
 
     def _replan(self, record: PlacementRecord, keys: Iterable[ObjectKey], cause: Cause) -> None:
-        """Plan some of what a placement has."""
-        for key in keys:
+        """Plan some of what a placement has; what Pods need at their start goes before what makes Pods."""
+        for key in sorted(keys, key=_rank):
             found = self._world.sources.get(key)
             if found is None:
                 record.objects.discard(key)
@@ -422,7 +429,7 @@ class Catalog:
                 if invalid:
                     self.replan_placement(record, cause)
                 else:  # it selects what it selected before; only where that goes may differ
-                    self._replan(record, list(record.objects), cause)
+                    self._replan(record, record.objects, cause)
         for key in list(self._awaiting):
             found = self._world.sources.get(key)
             if found is None or not found.plan.awaits:
@@ -462,6 +469,10 @@ def unlearned(memory: Memory) -> Memory:
     if not (memory.failure or memory.ceded or memory.deduped or memory.dropped or memory.recreate):
         return memory
     return replace(memory, failure=None, ceded=(), deduped=(), dropped=(), recreate="", handed_over=False, owned=b"")
+
+
+def _rank(key: ObjectKey) -> int:
+    return NEEDED_FIRST.get(key.group_resource, len(NEEDED_FIRST))
 
 
 def _only_status(before: KubeObject, after: KubeObject) -> bool:

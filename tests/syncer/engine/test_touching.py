@@ -16,7 +16,7 @@ from syncer.engine.telling import Telling
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import KubeObject, decode_object
 from syncer.metrics import Metrics
-from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SCALERS, Realm, config_map
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SCALERS, Realm, config_map, deployment
 
 PLACES = ("bar", "shop", "zoo")
 EACH = 5
@@ -192,3 +192,18 @@ class Looked(dict[tuple[str, str], KubeObject]):
     def items(self) -> Any:
         self.walked += 1
         return super().items()
+
+
+def test_what_pods_need_at_their_start_goes_before_what_makes_pods() -> None:
+    """A Deployment that arrives before its ConfigMap starts Pods that wait for it."""
+    realm = Realm()
+    realm.target("east")
+    for number in range(EACH):
+        realm.put(DEPLOYMENTS, deployment(f"web-{number}"))
+        realm.put(CONFIG_MAPS, config_map(f"web-{number}"))
+    realm.place()
+    kinds = []
+    while (key := realm.world.queue.take(realm.now)) is not None:
+        kinds.append(key.object.group_resource.resource)
+        realm.world.queue.done(key)
+    assert kinds == ["configmaps"] * EACH + ["deployments"] * EACH
