@@ -26,6 +26,7 @@ REPLICAS = PathRule("/spec/replicas", "Ignore")
 _SAME = Same()
 _NOT_LOOKED_AT = Unknown("the target takes no writes now")
 LANDING_RETRY_SECONDS = 2.0
+ASKING_RETRY_SECONDS = 0.2  # a target is being asked what it serves
 API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
 
 
@@ -76,7 +77,7 @@ def intent(world: World, sight: Sight, source: Source, pair: Pair, target: Targe
         )
     assignment = source.plan.assignments.get(target.name)
     if assignment is not None:
-        missing = _api_missing(source, target)
+        missing = _api_missing(source, pair, target)
         if missing is not None:
             return missing
         if assignment.held:
@@ -88,8 +89,8 @@ def intent(world: World, sight: Sight, source: Source, pair: Pair, target: Targe
     return _unplaced(world, sight, source, pair, target)
 
 
-def _api_missing(source: Source, target: TargetRuntime) -> Held | None:
-    """B24: the target serves no such kind; other objects go on."""
+def _api_missing(source: Source, pair: Pair, target: TargetRuntime) -> Held | None:
+    """B24: the target serves no such kind; other objects go on. Told once that was asked anew: its CRD may be new."""
     if target.link is None:
         return None
     info = source.info
@@ -99,6 +100,8 @@ def _api_missing(source: Source, target: TargetRuntime) -> Held | None:
     except TransientError as error:
         return Held(Reason.UNREACHABLE, str(error), retry_seconds=5.0)
     message = f"{target.name} serves no {info.api_version} {info.kind}"
+    if not target.link.lacks.get(info.group_resource) and pair.outcome.reason != Reason.API_MISSING:
+        return Held(Reason.RETRYING, message, retry_seconds=ASKING_RETRY_SECONDS)
     return Held(Reason.API_MISSING, message, failed=True, retry_seconds=API_MISSING_RETRY_SECONDS)
 
 

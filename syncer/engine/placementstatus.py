@@ -345,7 +345,7 @@ class PlacementStatusWriter:
     def changed(self, uid: str) -> None:
         """Something that the placement's status is made of may differ."""
         last = self._written.get(uid)
-        self.queue.add(uid, at=0.0 if last is None else last[0] + self._window)
+        self.queue.add(uid, at=self._mono() + WINDOW_SECONDS if last is None else last[0] + self._window)
 
     async def run(self, uid: str) -> None:
         """One pass over one placement. Never raises."""

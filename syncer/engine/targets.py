@@ -41,6 +41,8 @@ class Link:
     book: NamespaceBook
     watches: dict[GroupResource, Watch] = field(default_factory=dict)
     swept: set[GroupResource] = field(default_factory=set)  # kinds that were looked at for leftovers
+    # Kinds that are needed and not served: True once that was asked after the need arose, for a CRD may be new.
+    lacks: dict[GroupResource, bool] = field(default_factory=dict)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
 
 

@@ -58,6 +58,7 @@ class Watches:
         self._tasks: dict[GroupResource, asyncio.Task[None]] = {}
         self._leftovers: dict[str, set[GroupResource]] = {}  # by target: kinds of which something of ours was found
         self._lacking: set[str] = set()  # names of targets that do not serve a placed kind; "" is the upstream
+        self._newly_lacking = False  # something is not served that nobody has asked for since it is needed
         self._unsure = ""  # why a kind that a placement names could not be looked up
         self._refreshing: dict[str, asyncio.Task[None]] = {}  # by cluster, "" is the upstream
         self._changed = asyncio.Event()
@@ -83,7 +84,7 @@ class Watches:
                     everything = self._world.clock() >= refresh_at
                     if everything:
                         refresh_at = self._world.clock() + REFRESH_SECONDS
-                    self._refresh(everything)
+                    self._refresh(everything=everything)
                 await asyncio.sleep(DEBOUNCE_SECONDS)
                 self._changed.clear()
                 self._reconcile()
@@ -91,7 +92,7 @@ class Watches:
             for task in [*self._tasks.values(), *self._refreshing.values()]:
                 task.cancel()
 
-    def _refresh(self, everything: bool) -> None:
+    def _refresh(self, *, everything: bool) -> None:
         """Begin to ask clusters what they serve: all, or those that lack a placed kind. None waits for another."""
         clusters = {"": self._sight.discovery}
         for target in self._world.targets.values():
@@ -104,9 +105,14 @@ class Watches:
 
     async def _refresh_one(self, name: str, discovery: Discovery) -> None:
         """Ask one cluster what it serves. Silence leaves what was known."""
+        target = self._world.targets.get(name)
+        link = target.link if target is not None else None
+        asked = list(link.lacks) if link is not None else []
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
                 changed = await discovery.refresh()
+            if link is not None:
+                link.lacks.update(dict.fromkeys((kind for kind in asked if kind in link.lacks), True))
             if changed and name:
                 self._served_anew(name)
             if changed or (not name and self._unsure):
@@ -141,8 +147,11 @@ class Watches:
                 self._start_upstream(info)
         self._tell_unserved(unserved)
         self._sight.unsettled = self._unsure
+        self._newly_lacking = False
         for target in list(self._world.targets.values()):
             self._reconcile_target(target, wanted)
+        if self._newly_lacking:
+            self._refresh(everything=False)
 
     # Upstream
 
@@ -256,11 +265,15 @@ class Watches:
             info = find_resource(link.discovery, resource)
             if info is not None and info != watch.informer.info:  # served in another version than before
                 link.watches.pop(resource).task.cancel()
+        for resource in link.lacks.keys() - needed:
+            del link.lacks[resource]
         for resource in needed - link.watches.keys():
             info = find_resource(link.discovery, resource)
             if info is None:
                 self._lacking.add(target.name)
+                self._newly_lacking |= link.lacks.setdefault(resource, False) is False
             else:
+                link.lacks.pop(resource, None)
                 link.watches[resource] = self._start_target(target, info)
 
     def _start_target(self, target: TargetRuntime, info: ResourceInfo) -> Watch:

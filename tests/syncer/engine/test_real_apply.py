@@ -200,6 +200,26 @@ async def test_a_kind_that_is_installed_later_and_a_field_that_the_target_does_n
             await engine.kubectl(cluster, "delete", "crd", f"{plural}.test.example", "--wait=false", check=False)
 
 
+async def test_a_kind_that_was_just_installed_is_not_called_missing(
+    engine: Running, namespace: str, plural: str
+) -> None:
+    """B24: what a target serves is asked anew before anybody is told that it lacks a kind."""
+    kind = plural[:-1].capitalize()
+    thing = {"apiVersion": "test.example/v1", "kind": kind, "metadata": {"name": "x", "namespace": namespace}}
+    try:
+        for cluster in ("upstream", "east"):
+            await engine.apply(crd(plural, size="integer"), cluster=cluster)
+            await engine.kubectl(cluster, "wait", "--for=condition=Established", f"crd/{plural}.test.example")
+        await engine.apply({**thing, "spec": {"size": 3}})
+        await engine.apply(place(engine, namespace, [{"apiVersion": "test.example/v1", "kind": kind, "names": ["*"]}]))
+        await engine.until("east", f"{plural}.test.example", "x", namespace, lambda o: o, "created")
+        told = await engine.kubectl("upstream", "-n", namespace, "get", "events", "-o", "jsonpath={.items[*].reason}")
+        assert "APIMissing" not in told
+    finally:
+        for cluster in ("upstream", "east"):
+            await engine.kubectl(cluster, "delete", "crd", f"{plural}.test.example", "--wait=false", check=False)
+
+
 async def test_a_variable_that_is_named_twice(engine: Running, namespace: str) -> None:
     """The upstream takes it, a typed apply does not: the last one counts, as in the kubelet."""
     web = deployment("web", namespace, 1)
