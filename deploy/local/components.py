@@ -90,8 +90,6 @@ def controller_manager(binary: Path, cluster: ClusterPlan) -> list[str]:
         f"--root-ca-file={pki}/ca.crt",
         f"--service-account-private-key-file={pki}/sa.key",
         "--use-service-account-credentials=true",
-        f"--cluster-signing-cert-file={pki}/ca.crt",
-        f"--cluster-signing-key-file={pki}/ca.key",
         _OPEN_PATHS,
         "--kube-api-qps=2000",
         "--kube-api-burst=4000",

@@ -74,11 +74,11 @@ class Cluster:
 
     def stop(self, component: str = "apiserver") -> None:
         """Freeze a process (SIGSTOP): it holds its connections and answers nothing."""
-        self._send(component, signal.SIGSTOP)
+        self._check(component, self._process(component).stop())
 
     def cont(self, component: str = "apiserver") -> None:
         """Let a stopped process go on (SIGCONT)."""
-        self._send(component, signal.SIGCONT)
+        self._check(component, self._process(component).send(signal.SIGCONT))
 
     def kill(self, component: str = "apiserver") -> None:
         """Kill a process (SIGKILL) and return when it is gone; nothing starts it again but `start`."""
@@ -105,9 +105,8 @@ class Cluster:
             raise GroundError(f"cluster {self.name} has no process {component}", hint=f"processes: {known}")
         return processes[component]
 
-    def _send(self, component: str, number: signal.Signals) -> None:
-        record = self._process(component)
-        if not record.send(number):
+    def _check(self, component: str, runs: bool) -> None:
+        if not runs:
             raise GroundError(f"{component} of cluster {self.name} does not run", hint="start it first")
 
 

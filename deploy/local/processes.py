@@ -29,6 +29,7 @@ ETCD = "etcd"
 GRACE_SECONDS = 12.0  # an operator drains for at most 10 s, kube-apiserver needs about one
 _POLL_SECONDS = 0.02
 _START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
 _SAME_START_SECONDS = 5.0  # start times move with corrections of the machine's clock
 
 
@@ -49,6 +50,19 @@ class Record:
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    def stop(self) -> bool:
+        """Freeze the process group, and return when it stands still: a busy machine delivers a signal late.
+
+        False when the process is gone.
+        """
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.send(signal.SIGSTOP):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED or time.monotonic() > deadline:
+                    return True
+            time.sleep(_POLL_SECONDS)
+        return False
 
     def send(self, number: signal.Signals) -> bool:
         """Signal the process group; False when the process is gone."""

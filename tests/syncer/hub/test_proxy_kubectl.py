@@ -341,7 +341,7 @@ async def test_attach_hears_what_the_pod_says(
     attached = through.start(people.alice, "attach", pod, env=upgrade)
     try:
         assert attached.stdout is not None
-        heard = asyncio.create_task(asyncio.to_thread(_find, attached.stdout, LOG))
+        heard = asyncio.create_task(asyncio.to_thread(_until, attached.stdout, LOG))
         log = through.fleet.targets["east"].kubeconfig.parent / "pod.log"
         line = log.read_text().splitlines(keepends=True)[0]
         for _ in range(100):  # it hears what is said once it has attached
@@ -350,13 +350,20 @@ async def test_attach_hears_what_the_pod_says(
             done, _ = await asyncio.wait({heard}, timeout=0.2)
             if done:
                 break
-        assert await heard
+        said = await heard
+        assert LOG in said[-1], said
     finally:
         await asyncio.to_thread(_end, attached)
 
 
-def _find(lines: IO[str], text: str) -> bool:
-    return any(text in line for line in lines)
+def _until(lines: IO[str], text: str) -> list[str]:
+    """Lines up to the first with the text, or to the end."""
+    said = [""]
+    for line in lines:
+        said.append(line)
+        if text in line:
+            break
+    return said
 
 
 @BOTH
