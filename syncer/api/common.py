@@ -47,7 +47,7 @@ class Later:
     values: tuple[str, ...] = ()
 
 
-_WIRE_NAMES = {"cluster_uid": "clusterUID", "view_url": "viewURL", "from_": "from"}
+_WIRE_NAMES = {"cluster_uid": "clusterUID", "target_uid": "targetUID", "view_url": "viewURL", "from_": "from"}
 
 
 def wire_name(name: str) -> str:

@@ -18,11 +18,12 @@ import yaml
 from syncer.api.common import ApiModel, ApiObject, Column, Later, StatusModel, wire_name
 from syncer.api.names import GROUP, VERSION
 from syncer.api.placement import ClusterPlacement, Placement
+from syncer.api.registration import ClusterRegistration
 from syncer.api.synctarget import SyncTarget
 from syncer.api.transforms import OPERATIONS, JsonPatchOperation, Transform
 
 Schema = dict[str, Any]
-KINDS: tuple[type[ApiObject], ...] = (SyncTarget, Placement, ClusterPlacement)
+KINDS: tuple[type[ApiObject], ...] = (SyncTarget, Placement, ClusterPlacement, ClusterRegistration)
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "crds"
 HEADER = "# Generated from syncer/api by `python -m syncer.api.crds`; do not edit.\n"
 

@@ -35,14 +35,15 @@ class KeyPair:
         return "KeyPair(…)"
 
 
-def make_authority(*, now: datetime) -> KeyPair:
+def make_authority(*, now: datetime, name: str = "syncline-hub-ca") -> KeyPair:
     """A new certificate authority for one installation.
 
     Args:
         now: UTC.
+        name: its common name.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub-ca")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,
@@ -55,7 +56,7 @@ def make_authority(*, now: datetime) -> KeyPair:
         decipher_only=False,
     )
     certificate = (
-        _builder(name, name, key, now, AUTHORITY_LIFETIME)
+        _builder(subject, subject, key, now, AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -70,7 +71,7 @@ def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> 
     Raises:
         ValueError: the authority's certificate or key cannot be read, do not belong together, or have expired.
     """
-    issuer, issuer_key = _load(authority, now)
+    issuer, issuer_key = load_authority(authority, now)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub")])
     lifetime = min(SERVER_LIFETIME, issuer.not_valid_after_utc - now)
@@ -92,7 +93,7 @@ def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> 
 
 def check_authority(authority: KeyPair, *, now: datetime) -> None:
     """Raises ValueError if the authority cannot sign: unreadable, mismatched or expired."""
-    _load(authority, now)
+    load_authority(authority, now)
 
 
 def authority_hash(certificate: bytes) -> str:
@@ -146,7 +147,8 @@ def load_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
         context.load_cert_chain(path)
 
 
-def _load(authority: KeyPair, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def load_authority(authority: KeyPair, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Certificate and key, to sign with. Raises ValueError if it cannot: unreadable, mismatched or expired."""
     certificate = x509.load_pem_x509_certificate(authority.certificate)
     key = serialization.load_pem_private_key(authority.key, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
