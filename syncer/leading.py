@@ -13,11 +13,15 @@ import structlog
 from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.controllers.kopf_edge import KopfEdge
+from syncer.controllers.registration import ApprovalPolicy
+from syncer.controllers.registrations import RegistrationController
 from syncer.controllers.synctargets import SyncTargetController
 from syncer.controllers.target import ProbeSettings
 from syncer.engine.engine import Engine
 from syncer.errors import SyncError, TransientError
 from syncer.events import EventRecorder
+from syncer.hub.certificates import KeyPair
+from syncer.hub.registered import Registered
 from syncer.kube.client import ClusterClient
 from syncer.metrics import Metrics
 from syncer.settings import OperatorSettings
@@ -39,6 +43,8 @@ class Process:
         guard: the lease's check, for clients of targets.
         publish: writes the hub's address where the CLI looks for it.
         edge: tells of SyncTargets.
+        registered: tells of ClusterRegistrations.
+        agents: the authority that signs agents' certificates.
     """
 
     settings: OperatorSettings
@@ -48,6 +54,8 @@ class Process:
     guard: Callable[[], None]
     publish: Callable[[], Awaitable[None]]
     edge: KopfEdge
+    registered: Registered
+    agents: KeyPair
 
 
 class CountingEngine(Engine):
@@ -84,6 +92,12 @@ class Term:
             guard=process.guard,
             probe=ProbeSettings(settings.probe_seconds, settings.probe_timeout_seconds, settings.probe_failures),
         )
+        self._registrations = RegistrationController(
+            process.upstream,
+            process.registered,
+            process.agents,
+            ApprovalPolicy.parse(settings.approve_registrations),
+        )
         self.engine.frozen_changed = self._targets.look_again
 
     def _check(self, placement: AnyPlacement) -> None:
@@ -104,6 +118,7 @@ class Term:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(), name="engine")
             group.create_task(self._events.run(), name="events")
+            group.create_task(self._registrations.run(), name="registrations")
             group.create_task(_insist("hub address not published", self._process.publish), name="publish hub")
             if self._process.settings.webhooks == "off":
                 # An earlier operator may have served them; left behind they would refuse every new placement.

@@ -28,8 +28,11 @@ from syncer.errors import SyncError, TerminalError
 from syncer.hub.api import EngineView, HubApi
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.health import Health, health_app
-from syncer.hub.hub import Hub, ensure_authority, publish_hub
+from syncer.hub.hub import AGENT_CA_SECRET, Hub, ensure_authority, publish_hub
+from syncer.hub.identity import Identities
 from syncer.hub.listener import Listener, listen
+from syncer.hub.registered import Registered
+from syncer.hub.registrations import RegistrationEndpoint
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 from syncer.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unauthorized
@@ -42,7 +45,7 @@ from syncer.replica import Replica
 from syncer.settings import OperatorSettings, StartError, unknown_variables
 from syncer.watchdog import LoopWatchdog
 
-CRDS: Final = ("synctargets", "placements", "clusterplacements")
+CRDS: Final = ("synctargets", "placements", "clusterplacements", "clusterregistrations")
 START_SECONDS: Final = 5.0  # how long an upstream may stay silent before the start fails
 RETRY_SECONDS: Final = 0.5
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
@@ -130,9 +133,14 @@ class Operator:
         authenticator, authorizer = Authenticator(self._control), Authorizer(self._control)
         await self._serve_health(authenticator, authorizer)
         authority = await ensure_authority(self._control, now=datetime.now(UTC))
-        self._hub = Hub(self._control, authority, url=settings.hub_url)
+        self._agents = await ensure_authority(self._control, now=datetime.now(UTC), secret=AGENT_CA_SECRET)
+        self._registered = Registered(self._control, Identities(self._agents.certificate))
+        registrations = RegistrationEndpoint(
+            self._control, self._registered.identities, agents=self._agents, hub_authority=authority.certificate
+        )
+        self._hub = Hub(self._control, authority, url=settings.hub_url, agents=self._agents.certificate)
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
-        await self._hub.start(api.app(), settings.hub_bind)
+        await self._hub.start(api.app([registrations]), settings.hub_bind)
         self._replica = Replica(
             settings,
             control=self._control,
@@ -159,6 +167,7 @@ class Operator:
         background = [
             asyncio.create_task(self._hub.keep_fresh(), name="hub"),
             asyncio.create_task(self._replica.run(), name="replica"),
+            asyncio.create_task(self._registered.run(), name="registered"),
         ]
         election = asyncio.create_task(self._lease.run(), name="election")
         code = 0
@@ -190,6 +199,8 @@ class Operator:
             self._lease.check,
             self._publish,
             self._replica.edge,
+            self._registered,
+            self._agents,
         )
         self._term = term = Term(process)
         running = asyncio.create_task(term.run(), name="term")

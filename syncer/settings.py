@@ -111,6 +111,11 @@ def _parse_webhooks(value: object) -> object:
     return {False: "off", True: "auto"}.get(value, value) if isinstance(value, bool) else value
 
 
+def _parse_globs(value: object) -> object:
+    """`edge-*,region=eu*` as it stands in a flag or a variable; YAML may give a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 BindField = Annotated[Bind, NoDecode, BeforeValidator(parse_bind)]
 Url = Annotated[str, Field(pattern=r"^https://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]
 
@@ -157,6 +162,9 @@ class OperatorSettings(BaseSettings):
     probe_timeout_seconds: float = Field(5, gt=0, le=60, description="s after which a probe counts as failed")
     # One lost packet must not move work: three failures in a row, the last two asked for quickly.
     probe_failures: int = Field(3, ge=1, le=100, description="failed probes in a row that make a target not Ready")
+    approve_registrations: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_globs)] = Field(
+        (), description="globs of names, and KEY=GLOB of labels, of clusters that join without approval by a person"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )

@@ -48,8 +48,9 @@ def test_nothing_is_unpickled_evaluated_or_handed_to_a_shell() -> None:
 
 
 def test_no_certificate_goes_unverified() -> None:
-    """S75, S60."""
-    assert [place for place, line in lines() if WITHOUT_A_LOOK.search(line)] == []
+    """S75, S60: but for the one look at the hub's authority whose answer counts only if its hash is the given one."""
+    places = {place.partition(":")[0] for place, line in lines() if WITHOUT_A_LOOK.search(line)}
+    assert places == {"syncer/agent/pinning.py"}
 
 
 @pytest.mark.parametrize("rule", ["S506", RANDOM, "S603"])

@@ -150,3 +150,35 @@ class TargetList(msgspec.Struct, frozen=True, kw_only=True):
     """Every target, sorted by name."""
 
     items: list[TargetInfo] = []
+
+
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`POST /registrations/v1` with a bootstrap token: the same request asks again how the registration stands."""
+
+    target: str
+    cluster_uid: str = msgspec.field(name="clusterUID")
+    request: str  # certificate request, PEM
+
+
+class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How a registration stands."""
+
+    registration: str = ""  # name of the ClusterRegistration
+    phase: str = "Pending"  # Pending | Approved | Denied | Expired
+    reason: str = ""
+    message: str = ""
+    generation: int = 0
+    certificate: str = ""  # PEM; only where Approved
+
+
+class RenewRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`POST /registrations/v1/renew` with the present client certificate."""
+
+    cluster_uid: str = msgspec.field(name="clusterUID")
+    request: str  # certificate request for a new key, PEM
+
+
+class RenewAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The next certificate."""
+
+    certificate: str = ""

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from syncer.cli import options
 from syncer.cli.errors import WrongUse, complain, program
+from syncer.cli.join_commands import approve, deny, join, token_create
 from syncer.cli.operator import operator
 from syncer.cli.options import Access
 from syncer.cli.output import Output
@@ -30,8 +31,10 @@ app = typer.Typer(
 )
 target_app = typer.Typer(no_args_is_help=True, help="Add and remove targets, the clusters that run things.")
 get_app = typer.Typer(no_args_is_help=True, help="List targets or placements.")
+token_app = typer.Typer(no_args_is_help=True, help="Create the tokens that clusters join with.")
 app.add_typer(target_app, name="target")
 app.add_typer(get_app, name="get")
+app.add_typer(token_app, name="token")
 app.command("operator", short_help="Run the operator.")(operator)
 
 
@@ -66,7 +69,7 @@ def _run(work: Coroutine[Any, Any, int | None]) -> None:
 
 @app.command(short_help="Print the CRDs, for kubectl apply.")
 def crds() -> None:
-    """Print the CRDs: SyncTarget, Placement, ClusterPlacement.
+    """Print the CRDs: SyncTarget, Placement, ClusterPlacement, ClusterRegistration.
 
     \b
     Example:
@@ -337,6 +340,12 @@ def pods() -> Show:
     from syncer.cli.insight import show_pods
 
     return show_pods
+
+
+app.command("join", short_help="Make this cluster a target, through the tunnel.")(join)
+app.command("approve", short_help="Let a cluster that asked to join be a target.")(approve)
+app.command("deny", short_help="Refuse a cluster, or end what was approved.")(deny)
+token_app.command("create", short_help="Create a token for one cluster.")(token_create)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,6 +28,7 @@ _PATHS: Final[Mapping[str, str]] = {
     "Secret": "/api/v1/namespaces/{namespace}/secrets/{name}",
     "ClusterRole": _RBAC + "/clusterroles/{name}",
     "ClusterRoleBinding": _RBAC + "/clusterrolebindings/{name}",
+    "ClusterRegistration": "/apis/" + API_VERSION + "/clusterregistrations/{name}",
     "SyncTarget": "/apis/" + API_VERSION + "/synctargets/{name}",
 }
 

@@ -90,13 +90,13 @@ async def open_hub(upstream: Upstream, url: str | None) -> AsyncIterator[Hub]:
     Raises:
         CliError: no operator ever ran here, or the caller may not read where the hub is.
     """
-    published = await _published(upstream.client, required=url is None)
+    published = await published_hub(upstream.client, required=url is None)
     access = hub_access(upstream.chosen.access, url, published)
     async with open_client(access, name="hub") as client:
         yield Hub(client, access.server)
 
 
-async def _published(client: ClusterClient, *, required: bool) -> Mapping[str, str]:
+async def published_hub(client: ClusterClient, *, required: bool = True) -> Mapping[str, str]:
     """Data of the hub's ConfigMap; empty where it is not needed and not there."""
     try:
         return (await client.get_json(_CONFIGMAP)).get("data") or {}

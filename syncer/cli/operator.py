@@ -45,6 +45,9 @@ def operator(
     probe_seconds: Annotated[Text, _flag("S", "Between two probes of a target (10).")] = None,
     probe_timeout_seconds: Annotated[Text, _flag("S", "Patience of a probe (5).")] = None,
     probe_failures: Annotated[Text, _flag("N", "Failed probes in a row that make a target not Ready (3).")] = None,
+    approve_registrations: Annotated[
+        Text, _flag("GLOB,…", "Clusters that join without approval: globs of names, KEY=GLOB of labels (none).")
+    ] = None,
     log_level: Annotated[Text, _flag("LEVEL", "debug, info, warning or error (info).")] = None,
     log_format: Annotated[Text, _flag("FORMAT", "json, console or auto: console on a terminal.")] = None,
     feature_gates: Annotated[Text, _flag("A=true,…", "Switch unfinished parts on or off.")] = None,

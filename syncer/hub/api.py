@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -51,6 +51,13 @@ class EngineView(Protocol):
     def explain(self, kind: GroupResource, namespace: str, name: str) -> Any: ...
     def object_status(self, kind: GroupResource, namespace: str, name: str) -> Any: ...
     def pods(self, kind: GroupResource, namespace: str, name: str) -> Any: ...
+
+
+class Door(Protocol):
+    """Another part of the hub behind the same address, which sees to credentials, rights and time limits by itself."""
+
+    def add_to(self, app: web.Application) -> None:
+        """Add its routes."""
 
 
 class Leading(Protocol):
@@ -111,10 +118,18 @@ class HubApi:
         self._authorizer = authorizer
         self._leading = leading
         self._find_kind = find_kind
+        self._doors: frozenset[web.AbstractRoute] = frozenset()
 
-    def app(self) -> web.Application:
-        """The application behind `--hub-bind`."""
+    def app(self, doors: Sequence[Door] = ()) -> web.Application:
+        """The application behind `--hub-bind`.
+
+        Args:
+            doors: what else is served there; of its routes only those of this class are guarded here.
+        """
         app = web.Application(middlewares=[self._guard], client_max_size=4096)
+        for door in doors:
+            door.add_to(app)
+        self._doors = frozenset(app.router.routes())
         app.router.add_get("/api/v1/targets", self._targets)
         app.router.add_get("/api/v1/problems", self._problems)
         for what in ("explain", "status", "pods"):
@@ -123,6 +138,8 @@ class HubApi:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.route in self._doors:
+            return await handler(request)
         try:
             user = await self._authenticator.identify(request)
             if user is None:

@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from syncer.api.keys import GroupResource
+from syncer.hub.identity import issued_to_agent
 
 CACHE_SECONDS: Final = 10.0  # how long a withdrawn right still works here; as for API servers' own webhooks
 CACHE_ENTRIES: Final = 4096
@@ -144,8 +145,11 @@ def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
     """The user of a checked client certificate, as kube-apiserver reads one: CN is the name, O are the groups.
 
     Args:
-        certificate: as `ssl.SSLSocket.getpeercert()` gives it.
+        certificate: as `ssl.SSLSocket.getpeercert()` gives it. The handshake takes agents' certificates too; whom
+            they name is no user of upstream.
     """
+    if issued_to_agent(certificate):
+        return None
     names: dict[str, list[str]] = {}
     for part in certificate.get("subject") or ():
         for kind, value in part:

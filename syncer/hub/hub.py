@@ -25,6 +25,7 @@ from syncer.hub.certificates import (
     make_authority,
     server_context,
 )
+from syncer.hub.identity import AUTHORITY_NAME
 from syncer.hub.listener import Listener, listen
 from syncer.kube.client import APPLY_PATCH, ClusterClient
 from syncer.kube.errors import AlreadyExists, NotFound
@@ -33,27 +34,30 @@ from syncer.settings import Bind, StartError
 
 CA_SECRET: Final = "syncline-hub-ca"  # noqa: S105 - a name
 SECRETS: Final = ResourceInfo("", "v1", "secrets", "Secret", namespaced=True)
+AGENT_CA_SECRET: Final = AUTHORITY_NAME
 CLIENT_CA_PATH: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 REFRESH_SECONDS: Final = 300.0  # client authorities are read again, the certificate's age is looked at
 
 log = structlog.get_logger()
 
 
-async def ensure_authority(client: ClusterClient, *, now: datetime) -> KeyPair:
-    """The installation's authority out of its Secret, made at the very first start.
+async def ensure_authority(client: ClusterClient, *, now: datetime, secret: str = CA_SECRET) -> KeyPair:
+    """One of the installation's authorities out of its Secret, made at the very first start.
 
+    Args:
+        secret: name of the Secret in our namespace, and of the authority.
     Raises:
         StartError: the Secret holds something else.
         SyncError: the API server does not answer, or refuses.
     """
     try:
-        return _authority(await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, CA_SECRET)), now)
+        return _authority(secret, await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, secret)), now)
     except NotFound:
-        pair = make_authority(now=now)
+        pair = make_authority(now=now, name=secret)
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": CA_SECRET, "namespace": SYSTEM_NAMESPACE},
+        "metadata": {"name": secret, "namespace": SYSTEM_NAMESPACE},
         "type": "kubernetes.io/tls",
         "data": {
             "tls.crt": base64.b64encode(pair.certificate).decode(),
@@ -64,14 +68,12 @@ async def ensure_authority(client: ClusterClient, *, now: datetime) -> KeyPair:
         await client.create(SECRETS, SYSTEM_NAMESPACE, orjson.dumps(manifest))
     except AlreadyExists:
         # Another replica was faster: there is one authority for all.
-        return _authority(await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, CA_SECRET)), now)
-    log.info(
-        "hub authority made", secret_name=f"{SYSTEM_NAMESPACE}/{CA_SECRET}", ca_hash=authority_hash(pair.certificate)
-    )
+        return _authority(secret, await client.get_json(SECRETS.path(SYSTEM_NAMESPACE, secret)), now)
+    log.info("authority made", secret_name=f"{SYSTEM_NAMESPACE}/{secret}", ca_hash=authority_hash(pair.certificate))
     return pair
 
 
-def _authority(secret: dict[str, Any], now: datetime) -> KeyPair:
+def _authority(name: str, secret: dict[str, Any], now: datetime) -> KeyPair:
     data = secret.get("data") or {}
     try:
         pair = KeyPair(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
@@ -79,8 +81,10 @@ def _authority(secret: dict[str, Any], now: datetime) -> KeyPair:
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         why = "has no tls.crt and tls.key" if isinstance(error, KeyError) else "holds no usable authority"
         raise StartError(
-            f"Secret {SYSTEM_NAMESPACE}/{CA_SECRET} {why}",
-            "restore it, or delete it to have a new authority made (every client then reads the new one)",
+            f"Secret {SYSTEM_NAMESPACE}/{name} {why}",
+            "restore it, or delete it to have a new authority made (then every agent has to join again)"
+            if name == AGENT_CA_SECRET
+            else "restore it, or delete it to have a new authority made (every client then reads the new one)",
         ) from None
     return pair
 
@@ -133,12 +137,17 @@ def hub_url(bind: Bind, configured: str | None) -> str:
 class Hub:
     """The HTTPS listener, with a certificate that stays fresh."""
 
-    def __init__(self, client: ClusterClient, authority: KeyPair, *, url: str | None) -> None:
-        """Args: url: `--hub-url`; None makes it from the bound address."""
+    def __init__(self, client: ClusterClient, authority: KeyPair, *, url: str | None, agents: bytes = b"") -> None:
+        """Args:
+        url: `--hub-url`; None makes it from the bound address.
+        agents: the authority of agents' certificates, PEM: the TLS handshake takes those too.
+        """
         self._client = client
         self._authority = authority
         self._configured_url = url
         self._context = server_context()
+        if agents:
+            self._context.load_verify_locations(cadata=agents.decode("ascii"))
         self._certificate = ServingCertificate(authority, self._context)
         self._client_ca = b""
         self._listener: Listener | None = None

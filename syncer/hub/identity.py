@@ -22,6 +22,7 @@ from syncer.api.registration import COMMON_NAME_PREFIX, ORGANIZATION, ClusterReg
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError
 
+AUTHORITY_NAME: Final = "syncline-agent-ca"
 URI_SCHEME: Final = "syncline:registration:"
 SKEW_SECONDS: Final = 60.0  # of clocks, for the end of a certificate
 
@@ -281,9 +282,11 @@ def issued_to_agent(certificate: Mapping[str, object]) -> bool:
     Args:
         certificate: as `ssl.SSLSocket.getpeercert()` gives it.
     """
-    subject = certificate.get("subject")
-    pairs = [pair for part in subject for pair in part] if isinstance(subject, tuple) else []
-    return any(
+    subject, issuer = (
+        [pair for part in found for pair in part] if isinstance(found := certificate.get(whose), tuple) else []
+        for whose in ("subject", "issuer")
+    )
+    return ("commonName", AUTHORITY_NAME) in issuer or any(
         (kind == "commonName" and value.startswith(COMMON_NAME_PREFIX)) or (value == ORGANIZATION)
-        for kind, value in pairs
+        for kind, value in subject
     )

@@ -36,6 +36,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "probe_seconds": ("7", 7.0),
     "probe_timeout_seconds": ("2", 2.0),
     "probe_failures": ("5", 5),
+    "approve_registrations": ("edge-*, region=eu*", ("edge-*", "region=eu*")),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
     "feature_gates": ("Views=false,Quota=false", {"Views": False, "Quota": False}),

@@ -46,6 +46,10 @@ def test_the_operator_reads_and_patches_exactly_the_workload_kinds_and_makes_non
     [
         "patch synctargets",
         "patch placements/status",
+        "create synctargets",
+        "create clusterregistrations",
+        "patch clusterregistrations/status",
+        "list secrets -n syncline-system",
         "list placements",
         "watch deployments.apps",
         "patch deployments.apps/status",
@@ -78,7 +82,7 @@ def test_the_operator_may(kubectl: Kubectl, roles: None, question: str) -> None:
         "create secrets",
         "delete namespaces",
         "patch validatingwebhookconfigurations/other",
-        "create synctargets",
+        "delete synctargets",
         "create clusterroles",
     ],
 )
