@@ -224,7 +224,7 @@ async def keep_renewed(
     fraction, failures = rng.uniform(RENEW_FROM, RENEW_TO), 0
     while True:
         wait = seconds_to_renewal(credentials.certificate(), fraction, now=now())
-        if wait > 0:
+        if wait >= 1:
             await sleep(min(wait, LOOK_SECONDS))
             continue
         try:

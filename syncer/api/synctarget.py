@@ -47,7 +47,7 @@ class Connection(ApiModel):
     """How the target is reached: exactly one way."""
 
     direct: DirectConnection | None = None
-    tunnel: Annotated[TunnelConnection | None, Later()] = None
+    tunnel: TunnelConnection | None = None
 
     rules = (Rule("has(self.direct) != has(self.tunnel)", "say exactly one of direct, tunnel"),)
 

@@ -239,7 +239,6 @@ LATER = [
     ("spec.manifests", placement(manifests=[{"apiVersion": "v1", "kind": "ConfigMap"}])),
     ("spec.upsync", placement(upsync=[CONFIGMAPS])),
     ("spec.upsync", cluster_placement(upsync=[CONFIGMAPS])),
-    ("spec.connection.tunnel", sync_target(connection={"tunnel": {}})),
     ("spec.namespaceMapping", sync_target(namespaceMapping="Hashed")),
 ]
 
