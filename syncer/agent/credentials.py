@@ -231,7 +231,7 @@ async def keep_renewed(
             await renew(credentials, proxy=proxy)
         except (SyncError, OSError) as error:
             failures += 1
-            pause = min(RETRY_SECONDS[0] * 2 ** (failures - 1), RETRY_SECONDS[1]) * rng.uniform(0.5, 1.0)
+            pause = min(RETRY_SECONDS[0] * 2 ** min(failures - 1, 10), RETRY_SECONDS[1]) * rng.uniform(0.5, 1.0)
             log.warning("certificate not renewed", target=credentials.target, error=str(error), again_seconds=pause)
             await sleep(pause)
             continue

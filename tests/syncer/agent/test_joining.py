@@ -125,7 +125,6 @@ def test_a_certificate_for_somebody_else_is_not_taken() -> None:
 
 @pytest.mark.parametrize("url", ["http://hub", "hub", "https://", "https://user:pw@hub", "ftp://hub", "https://h?q=1"])
 def test_a_hub_is_reached_by_https_only(url: str) -> None:
-    """S22."""
     with pytest.raises(HubNotReached):
         route_to(url)
 

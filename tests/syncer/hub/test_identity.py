@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from syncer.api.registration import ClusterRegistration
 from syncer.api.synctarget import SyncTarget
+from syncer.errors import TerminalError
 from syncer.hub.agent_certificates import issue
 from syncer.hub.auth import user_of_certificate
 from syncer.hub.certificates import KeyPair, make_authority
@@ -139,7 +141,8 @@ def decoded(folder: Any, certificate: bytes) -> dict[str, Any]:
     return found
 
 
-ENDS: dict[str, Any] = {
+Change = Callable[[Bindings], None]
+ENDS: dict[str, Change] = {
     "denied": lambda b: b.registration("east-r1", registration(decision="Denied")),
     "deleted": lambda b: b.registration("east-r1", None),
     "going": lambda b: b.registration("east-r1", registration(metadata={"deletionTimestamp": "2026-05-04T12:00:00Z"})),
@@ -177,7 +180,7 @@ def test_a_target_that_is_being_removed_stays_bound_until_it_is_clean() -> None:
 
 def test_the_order_in_which_things_become_known_does_not_matter() -> None:
     """S06: whatever is heard first, the same registration counts in the end, and nobody is cut at a start."""
-    steps = [
+    steps: list[Change] = [
         lambda b: b.sync_target("east", sync_target()),
         lambda b: b.registration("east-r1", registration("r1", status={"phase": "Expired"})),
         lambda b: b.registration("east-r2", registration("r2")),
@@ -192,6 +195,19 @@ def test_the_order_in_which_things_become_known_does_not_matter() -> None:
         assert bound is not None
         assert (bound.registration_uid, bound.generation) == ("r2", 2)
         assert (bindings.of("west"), told) == (None, [])
+
+
+@pytest.mark.parametrize("field", ["endpoint", "url", "proxy", "proxyURL", "server"])
+def test_a_tunnel_has_no_address_that_anybody_could_dial(field: str) -> None:
+    """S22: the agent dials; what a SyncTarget says of a tunnel leads nowhere."""
+    with pytest.raises(TerminalError, match="unknown field"):
+        SyncTarget.parse(
+            {
+                "kind": "SyncTarget",
+                "metadata": {"name": "east"},
+                "spec": {"connection": {"tunnel": {field: "http://169.254.169.254"}}},
+            }
+        )
 
 
 class Connection:
