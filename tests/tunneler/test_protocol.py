@@ -238,6 +238,13 @@ def test_the_opener_keeps_to_the_limit_that_the_agent_told() -> None:
         pair.agent.protocol.open_stream("echo", {})
 
 
+def test_an_agent_that_opens_a_stream_toward_the_hub_ends_its_session() -> None:
+    """S13."""
+    pair = Pair()
+    feed(pair.hub, frames.encode_open(2, frames.Open(1, "echo")))
+    assert close_code(pair.hub) is CloseCode.PROTOCOL
+
+
 def test_nothing_but_hello_is_taken_before_hello_and_the_hub_does_not_wait_long() -> None:
     early = End(Role.HUB, TunnelConfig())
     feed(early, frames.encode_open(2, frames.Open(0, "echo")))

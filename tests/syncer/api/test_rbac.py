@@ -48,7 +48,7 @@ def test_the_operator_reads_and_patches_exactly_the_workload_kinds_and_makes_non
         "patch placements/status",
         "create synctargets",
         "create clusterregistrations",
-        "patch clusterregistrations/status",
+        "watch clusterregistrations",
         "list secrets -n syncline-system",
         "list placements",
         "watch deployments.apps",

@@ -35,6 +35,10 @@ COMMANDS = [
     ("cordon",),
     ("uncordon",),
     ("ack",),
+    ("token", "create"),
+    ("join",),
+    ("approve",),
+    ("deny",),
 ]
 
 
@@ -88,10 +92,10 @@ def test_every_setting_of_the_operator_has_a_flag(cli: Cli) -> None:
         assert f"--{flag_name(field)} " in text, field
 
 
-def test_crds_print_three_definitions(cli: Cli) -> None:
+def test_crds_print_every_definition(cli: Cli) -> None:
     result = cli("crds")
     names = [document["spec"]["names"]["kind"] for document in yaml.safe_load_all(result.out)]
-    assert (result.code, names) == (0, ["SyncTarget", "Placement", "ClusterPlacement"])
+    assert (result.code, names) == (0, ["SyncTarget", "Placement", "ClusterPlacement", "ClusterRegistration"])
 
 
 @pytest.mark.parametrize(
