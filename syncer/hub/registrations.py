@@ -27,7 +27,7 @@ from syncer.api.common import TARGET_NAME_MAX
 from syncer.api.names import API_VERSION, SYSTEM_NAMESPACE
 from syncer.api.registration import ClusterRegistration
 from syncer.api.shapes import JoinAnswer, JoinRequest, RenewAnswer, RenewRequest
-from syncer.errors import SyncError, TerminalError
+from syncer.errors import SyncError
 from syncer.hub.agent_certificates import RequestDenied, check_request, issue, key_hash
 from syncer.hub.api import failure
 from syncer.hub.bootstrap import Grant, Token, parse_token, read_grant, why_refused
@@ -36,7 +36,7 @@ from syncer.hub.identity import Identities, IdentityRefused
 from syncer.hub.registered import REGISTRATIONS
 from syncer.hub.throttle import Throttle
 from syncer.kube.client import JSON, MERGE_PATCH, ClusterClient
-from syncer.kube.errors import AlreadyExists, Conflict, NotFound
+from syncer.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 
 PREFIX: Final = "/registrations/v1"
 MAX_BODY: Final = 8192  # bytes
@@ -100,9 +100,6 @@ class RegistrationEndpoint:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handler(request: web.Request) -> web.StreamResponse:
             try:
-                wait = self._all.spend("")
-                if wait:
-                    raise Refused(429, "too many requests", wait_seconds=wait)
                 return await work(request)
             except Refused as error:
                 answer = failure(error.status, str(error))
@@ -122,12 +119,20 @@ class RegistrationEndpoint:
 
         return handler
 
+    def _for_anybody(self) -> None:
+        """Raises Refused when strangers ask too much; renewals have limits of their own and are not held up."""
+        wait = self._all.spend("")
+        if wait:
+            raise Refused(429, "too many requests", wait_seconds=wait)
+
     async def _authority(self, request: web.Request) -> web.Response:
+        self._for_anybody()
         return web.Response(body=self._hub_authority, content_type="application/x-pem-file")
 
     # Join -------------------------------------------------------------------------------------------------------------
 
     async def _join(self, request: web.Request) -> web.Response:
+        self._for_anybody()
         peer = request.remote or ""
         wait = self._failures.wait_seconds(peer)
         if wait:
@@ -210,7 +215,7 @@ class RegistrationEndpoint:
                 log.info("cluster asks to join", target=grant.target, cluster_uid=asked.cluster_uid, peer=peer)
             except AlreadyExists:
                 found = None
-            except TerminalError as error:
+            except Invalid as error:
                 raise Refused(403, str(error)) from None
         if found is None:
             try:
