@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.syncer.cli.conftest import Cli
-from tests.syncer.cli.test_app import assert_two_lines
+from tests.syncer.cli.test_app import Cli, assert_two_lines
 
 JOIN = ("join", "--hub", "https://h", "--ca-hash", "sha256:0", "--target", "east", "--credentials", "/nowhere/x")
 
