@@ -71,7 +71,7 @@ async def test_the_authority_is_told_to_everybody(hub: Client) -> None:
         assert (answer.status, await answer.read()) == (200, HUB.certificate)
 
 
-@pytest.mark.parametrize("token", ["", "x", "../../secrets.x", f"{'0' * 12}.{'é' * 43}", str(new_token())])
+@pytest.mark.parametrize("token", ["", "x", "../../secrets.x", f"{'0' * 12}.{'é' * 43}", f"{'0' * 12}.{'A' * 43}"])
 async def test_whatever_is_wrong_with_a_token_the_answer_is_one(hub: Client, token: str) -> None:
     """S02: no oracle."""
     assert await post(hub, body(), token=token) == (401, NOT_ACCEPTED)
