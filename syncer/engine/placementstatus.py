@@ -26,7 +26,7 @@ from syncer.kube.client import ClusterClient
 from syncer.kube.errors import ApiError, Conflict, NotFound
 from syncer.kube.objects import ResourceInfo
 
-WINDOW_SECONDS = 0.25
+WINDOW_SECONDS = 0.5
 START_SECONDS = 10.0  # a restart is not news: what was written before stands until everything was looked at
 SHARE_OF_TIME = 20  # a fold may take 1/20 of the time at most: the window grows with the number of objects
 PLACEMENTS = ResourceInfo("syncline.io", "v1alpha1", "placements", "Placement", True, frozenset(), True, False)
