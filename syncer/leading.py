@@ -13,6 +13,7 @@ import structlog
 from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.controllers.kopf_edge import KopfEdge
+from syncer.controllers.ports import TunnelLinks
 from syncer.controllers.registration import ApprovalPolicy
 from syncer.controllers.registrations import RegistrationController
 from syncer.controllers.synctargets import SyncTargetController
@@ -45,6 +46,7 @@ class Process:
         edge: tells of SyncTargets.
         registered: tells of ClusterRegistrations.
         agents: the authority that signs agents' certificates.
+        links: of agents to this replica.
     """
 
     settings: OperatorSettings
@@ -56,6 +58,7 @@ class Process:
     edge: KopfEdge
     registered: Registered
     agents: KeyPair
+    links: TunnelLinks
 
 
 class CountingEngine(Engine):
@@ -91,6 +94,7 @@ class Term:
             hub_id=process.hub_id,
             guard=process.guard,
             probe=ProbeSettings(settings.probe_seconds, settings.probe_timeout_seconds, settings.probe_failures),
+            links=process.links,
         )
         self._registrations = RegistrationController(
             process.upstream,

@@ -27,12 +27,16 @@ from syncer.api.names import GROUP, SYSTEM_NAMESPACE
 from syncer.errors import SyncError, TerminalError
 from syncer.hub.api import EngineView, HubApi
 from syncer.hub.auth import Authenticator, Authorizer
+from syncer.hub.gate import IdentityGate
 from syncer.hub.health import Health, health_app
 from syncer.hub.hub import AGENT_CA_SECRET, Hub, ensure_authority, publish_hub
 from syncer.hub.identity import Identities
 from syncer.hub.listener import Listener, listen
+from syncer.hub.proxy import TargetProxy
 from syncer.hub.registered import Registered
 from syncer.hub.registrations import RegistrationEndpoint
+from syncer.hub.tunnel_targets import TunnelDialer
+from syncer.hub.tunnels import Tunnels
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 from syncer.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unauthorized
@@ -140,7 +144,17 @@ class Operator:
         )
         self._hub = Hub(self._control, authority, url=settings.hub_url, agents=self._agents.certificate)
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
-        await self._hub.start(api.app([registrations]), settings.hub_bind)
+        self._tunnels = Tunnels(
+            IdentityGate(self._registered.identities),
+            self._metrics,
+            replica=self._lease.identity,
+            version=own_version(),
+            drain_seconds=settings.drain_seconds,
+        )
+        self._registered.identities.on_closed.append(lambda ended: self._tunnels.cut(ended.target, ended.reason))
+        self._proxy = TargetProxy(authenticator, authorizer, TunnelDialer(self._tunnels.opener))
+        await self._hub.start(api.app([registrations, self._tunnels, self._proxy]), settings.hub_bind)
+        self._tunnels.url = self._hub.url
         self._replica = Replica(
             settings,
             control=self._control,
@@ -168,6 +182,7 @@ class Operator:
             asyncio.create_task(self._hub.keep_fresh(), name="hub"),
             asyncio.create_task(self._replica.run(), name="replica"),
             asyncio.create_task(self._registered.run(), name="registered"),
+            asyncio.create_task(self._tunnels.run(), name="tunnels"),
         ]
         election = asyncio.create_task(self._lease.run(), name="election")
         code = 0
@@ -183,6 +198,8 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*background, election, return_exceptions=True)
             await self._lease.release()
+            self._proxy.close()
+            await self._tunnels.drain()  # what this replica wrote through them has left by now
             await self._replica.close()  # the last to go: reviews are answered while work is drained
             watchdog.stop()
         log.info("stopped", exit_code=code)
@@ -201,6 +218,7 @@ class Operator:
             self._replica.edge,
             self._registered,
             self._agents,
+            self._tunnels,
         )
         self._term = term = Term(process)
         running = asyncio.create_task(term.run(), name="term")

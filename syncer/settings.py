@@ -31,7 +31,7 @@ from syncer.errors import SyncError
 ENVIRONMENT_PREFIX: Final = "SYNCLINE_"
 MAX_CONFIG_BYTES: Final = 1 << 20
 # Names that the design has and this version does not: switching one on is refused, never ignored.
-LATER_GATES: Final = frozenset({"PullMode", "Quota", "Tunnel", "Upsync", "Views", "WavedRollout"})
+LATER_GATES: Final = frozenset({"PullMode", "Quota", "Upsync", "Views", "WavedRollout"})
 # Environment variables with our prefix that belong to other tools of this project.
 FOREIGN_VARIABLES: Final = frozenset({"SYNCLINE_ASSETS", "SYNCLINE_CONFIG", "SYNCLINE_DEBUG"})
 

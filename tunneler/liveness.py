@@ -7,6 +7,9 @@ from collections.abc import Callable
 BLOCKED_SECONDS = 2.0
 """A tick that comes so late says that this process slept, not the peer."""
 
+MEASURE_INTERVALS = 6
+"""After so many intervals a PING is sent on a busy link too: the round trip is of interest there."""
+
 
 class Liveness:
     """Any byte counts as life: a fixed timer for PONG would kill slow links under load.
@@ -15,8 +18,8 @@ class Liveness:
         rtt_seconds: smallest round trip of the last PINGs, or None before the first PONG.
     """
 
-    __slots__ = ("_asleep", "_chance", "_dead_after", "_expected", "_interval", "_next_ping", "_number", "_sent_at",
-                 "last_received", "rtt_seconds")  # fmt: skip
+    __slots__ = ("_asleep", "_chance", "_dead_after", "_expected", "_interval", "_measure_at", "_next_ping", "_number",
+                 "_sent_at", "last_received", "rtt_seconds")  # fmt: skip
 
     def __init__(
         self, *, now: float, ping_interval_seconds: float, dead_after_seconds: float, chance: Callable[[], float]
@@ -31,11 +34,12 @@ class Liveness:
         self._asleep = 0.0
         self._next_ping = 0.0
         self._expected = 0.0
+        self._measure_at = now + ping_interval_seconds
         self.sent(now)
 
     def sent(self, now: float) -> None:
-        """A message left: the next PING can wait a whole interval, give or take 20 %."""
-        self._next_ping = now + self._interval * (0.8 + 0.4 * self._chance())
+        """A message left: the next PING can wait a whole interval, give or take 20 %, unless one is due to measure."""
+        self._next_ping = min(now + self._interval * (0.8 + 0.4 * self._chance()), self._measure_at)
 
     def received(self, now: float) -> None:
         """A message arrived."""
@@ -47,6 +51,7 @@ class Liveness:
         if now < self._next_ping:
             return None
         self._number += 1
+        self._measure_at = now + MEASURE_INTERVALS * self._interval
         if len(self._sent_at) >= 8:  # unanswered ones; more tell nothing
             del self._sent_at[min(self._sent_at)]
         self._sent_at[self._number] = now

@@ -396,7 +396,7 @@ class KubeApiStream(asyncio.Protocol):
             self._ended[1] = True
             if self._transport.can_write_eof() and not self._ended[0]:
                 self._transport.write_eof()
-                return True
+                return self._api is not None and self._api.can_write_eof()  # TLS ends both directions at once
             return False
         if self._answer is not None and self._answer.feed_eof():
             self._finish()

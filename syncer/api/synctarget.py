@@ -103,12 +103,12 @@ class SyncTargetSpec(ApiModel):
 
 
 class TunnelStatus(StatusModel):
-    """The tunnel of the target."""
+    """The links of the target's agent to the replica that leads."""
 
     links: int = 0
-    replica: str = ""
-    since: str = ""
-    rtt_milliseconds: int = 0
+    replica: str = Field(default="", description="The replica that holds them.")
+    since: str = Field(default="", description="Since when the oldest of them is up.")
+    rtt_milliseconds: int = Field(default=0, description="Shortest round trip, at least 1; 0 until it is measured.")
 
 
 class SyncedResource(StatusModel):
@@ -177,6 +177,9 @@ class SyncTarget(ApiObject):
         Column("Version", ".status.kubernetesVersion", description="Kubernetes version."),
         Column("Objects", ".status.objects", "integer", "Objects that Syncline holds there."),
         Column("Reason", ".status.reason", description="Why it is not Ready, or holds something back."),
+        Column("Links", ".status.tunnel.links", "integer", "Links of its agent; empty for a direct connection."),
+        Column("RTT-ms", ".status.tunnel.rttMilliseconds", "integer", "Round trip to its agent."),
+        Column("Linked", ".status.tunnel.since", "date", "Since when a link is up."),
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Cordoned", ".spec.unschedulable", "boolean", "Takes no new placements.", priority=1),
         Column("Heartbeat", ".status.lastHeartbeatTime", "date", "Last sign of life.", priority=1),

@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from syncer.cli import options
+from syncer.cli.agent import agent
 from syncer.cli.errors import WrongUse, complain, program
 from syncer.cli.join_commands import approve, deny, join, token_create
 from syncer.cli.operator import operator
@@ -36,6 +37,7 @@ app.add_typer(target_app, name="target")
 app.add_typer(get_app, name="get")
 app.add_typer(token_app, name="token")
 app.command("operator", short_help="Run the operator.")(operator)
+app.command("agent", short_help="Run the agent of a target behind a tunnel.")(agent)
 
 
 def _version(asked: bool) -> None:
@@ -346,6 +348,57 @@ app.command("join", short_help="Make this cluster a target, through the tunnel."
 app.command("approve", short_help="Let a cluster that asked to join be a target.")(approve)
 app.command("deny", short_help="Refuse a cluster, or end what was approved.")(deny)
 token_app.command("create", short_help="Create a token for one cluster.")(token_create)
+
+
+@app.command("logs", short_help="Logs of a workload's Pods on all targets.")
+def logs(
+    object_: options.ObjectArgument,
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="Pods on this target only.")] = None,
+    container: Annotated[
+        str | None, typer.Option("-c", "--container", metavar="NAME", help="Container; needed where a Pod has several.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C, with Pods that come.")] = False,
+    tail: Annotated[int | None, typer.Option(metavar="N", min=0, help="Only the last lines of each Pod.")] = None,
+    namespace: options.Namespace = None,
+    hub: options.HubUrl = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
+) -> None:
+    """Show the logs of a workload's Pods on all targets behind the tunnel, each line with its target and Pod.
+
+    It goes through the hub with your own upstream credential; your rights on the target decide there.
+
+    \b
+    Examples:
+      # everywhere, as it comes
+      syncline logs deploy/web -n shop -f
+      # one target
+      syncline logs deploy/web -n shop --target west --tail 20
+    """
+    from syncer.cli.through import show_logs
+
+    _run(show_logs(object_, target, container, follow, tail, namespace, Access(kubeconfig, context, hub)))
+
+
+@app.command("kubeconfig", short_help="A kubeconfig for kubectl on a target, through the hub.")
+def kubeconfig_(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Name of the target.", show_default=False)],
+    hub: options.HubUrl = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
+) -> None:
+    """Print a kubeconfig that leads kubectl to a target behind the tunnel, with your own upstream credential.
+
+    It holds what your kubeconfig holds of you: treat it like that one.
+
+    \b
+    Example:
+      syncline kubeconfig west > west.kubeconfig
+      kubectl --kubeconfig west.kubeconfig get pods
+    """
+    from syncer.cli.through import write_kubeconfig
+
+    _run(write_kubeconfig(target, Access(kubeconfig, context, hub)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

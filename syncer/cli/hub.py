@@ -90,10 +90,15 @@ async def open_hub(upstream: Upstream, url: str | None) -> AsyncIterator[Hub]:
     Raises:
         CliError: no operator ever ran here, or the caller may not read where the hub is.
     """
-    published = await published_hub(upstream.client, required=url is None)
-    access = hub_access(upstream.chosen.access, url, published)
+    access = await hub_of(upstream, url)
     async with open_client(access, name="hub") as client:
         yield Hub(client, access.server)
+
+
+async def hub_of(upstream: Upstream, url: str | None) -> Access:
+    """How the hub is reached; see `open_hub`."""
+    published = await published_hub(upstream.client, required=url is None)
+    return hub_access(upstream.chosen.access, url, published)
 
 
 async def published_hub(client: ClusterClient, *, required: bool = True) -> Mapping[str, str]:

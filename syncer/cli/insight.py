@@ -48,7 +48,7 @@ async def show_status(
         if wanted is None:
             ask = partial(_problems, hub, namespace, output is Output.WIDE)
         else:
-            named = await _named(upstream, wanted, namespace)
+            named = await named_object(upstream, wanted, namespace)
             ask = partial(_object, upstream, hub, "status", named, ObjectStatus, render.status)
         if watch:
             return await _watch(ask, output)
@@ -59,7 +59,7 @@ async def show_explanation(argument: str, namespace: str | None, output: Output 
     """`syncline explain`."""
     wanted = resolve.split(argument)
     async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
-        named = await _named(upstream, wanted, namespace)
+        named = await named_object(upstream, wanted, namespace)
         return _show(await _object(upstream, hub, "explain", named, Explanation, render.explanation), output)
 
 
@@ -67,12 +67,12 @@ async def show_pods(argument: str, namespace: str | None, output: Output | None,
     """`syncline pods`."""
     wanted = resolve.split(argument)
     async with open_upstream(access) as upstream, open_hub(upstream, access.hub) as hub:
-        named = await _named(upstream, wanted, namespace)
+        named = await named_object(upstream, wanted, namespace)
         draw = partial(render.pods, wide=output is Output.WIDE)
         return _show(await _object(upstream, hub, "pods", named, PodList, draw), output)
 
 
-class _Named(NamedTuple):
+class NamedObject(NamedTuple):
     """An object upstream, as the command line names it."""
 
     kind: Served
@@ -88,14 +88,15 @@ class _Named(NamedTuple):
         return f"{self.kind.id}/{self.name}" + (f" in namespace {self.namespace}" if self.namespace else "")
 
 
-async def _named(upstream: Upstream, wanted: tuple[str, str], namespace: str | None) -> _Named:
+async def named_object(upstream: Upstream, wanted: tuple[str, str], namespace: str | None) -> NamedObject:
+    """Which object the words of the command line mean."""
     word, name = wanted
     kind = await resolve.resolve(upstream.client, word)
-    return _Named(kind, (namespace or upstream.namespace) if kind.namespaced else "", name)
+    return NamedObject(kind, (namespace or upstream.namespace) if kind.namespaced else "", name)
 
 
 async def _object(
-    upstream: Upstream, hub: Hub, what: str, named: _Named, shape: type[Shape], draw: Callable[[Shape], str]
+    upstream: Upstream, hub: Hub, what: str, named: NamedObject, shape: type[Shape], draw: Callable[[Shape], str]
 ) -> Answer:
     """Ask the hub about one object.
 

@@ -141,6 +141,42 @@ def reason_of(error: SyncError) -> str:
     return {401: "Unauthorized", 403: "Forbidden"}.get(status, "Unreachable")
 
 
+def another_cluster(uid: str, target: str, *, known: str, upstream: str, way: str) -> tuple[str, str] | None:
+    """(reason, message) if what answers is not the target's cluster; None if it may be.
+
+    Args:
+        uid: of the cluster that answers.
+        known: UID that the target had so far, "" if none.
+        upstream: UID of the upstream cluster.
+        way: what leads there, `kubeconfig` or `agent`.
+    """
+    if uid == upstream:
+        return "UpstreamCluster", f"the {way} leads to the upstream cluster itself; give the target's own"
+    if known and uid != known:
+        cure = "put back the right kubeconfig" if way == "kubeconfig" else "run the agent on the right cluster"
+        return "ClusterChanged", (
+            f"the {way} leads to cluster {uid}, while {target} is cluster {known}; {cure}, or remove the "
+            "SyncTarget and add it again"
+        )
+    return None
+
+
+def no_link(target: str, url: str, cluster_uid: str) -> tuple[str, str]:
+    """(reason, message) for a tunnelled target without a link.
+
+    Args:
+        url: where agents dial.
+        cluster_uid: of the cluster that it is; "" if no agent ever came.
+    """
+    if cluster_uid:
+        return "LinkLost", f"its agent has no link; it dials again by itself: does it run there, and reach {url}?"
+    return "NoAgent", (
+        f"no agent has dialled in yet. On its cluster, with a token that `syncline token create {target}` gives: "
+        f"syncline join --hub {url} --target {target} --credentials DIR --token … --ca-hash …, then "
+        f"syncline agent --hub {url} --credentials DIR"
+    )
+
+
 async def crd_state(upstream: ClusterClient) -> Literal["present", "leaving", "unknown"]:
     """Whether the SyncTarget kind itself is being removed, asked live."""
     try:

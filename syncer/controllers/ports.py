@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
+from aiohttp import BaseConnector
+
+from syncer.api.synctarget import TunnelStatus
 from syncer.kube.client import ClusterClient
 from syncer.kube.discovery import Discovery
 from syncer.kube.objects import ResourceInfo
@@ -25,3 +29,28 @@ class TargetEngine(Protocol):
 
     def frozen(self, name: str) -> tuple[str, str] | None:
         """(token, message); an empty token means that nothing may be written anywhere."""
+
+
+class TunnelLinks(Protocol):
+    """What the controller tells and asks the tunnel.
+
+    Attributes:
+        url: where agents dial, for people.
+    """
+
+    url: str
+
+    def follow(self, follower: Callable[[str], None] | None) -> None:
+        """Be told each change of a target's links, by its name; None ends that."""
+
+    def expect(self, target: str, expected: bool) -> None:
+        """The target is reached through a tunnel, or is not any more."""
+
+    def connector(self, target: str) -> Callable[[int, float], BaseConnector]:
+        """How a `ClusterClient` reaches the target."""
+
+    def status(self, target: str) -> TunnelStatus:
+        """Its links now."""
+
+    def cut(self, target: str, reason: str) -> None:
+        """The target is deleted: its links end."""

@@ -63,6 +63,8 @@ class StatusReporter:
             return
         # Zero objects is an answer too; everything else that has its default has nothing to say.
         told = {"objects": status.objects, **status.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+        if status.tunnel is not None:
+            told["tunnel"]["links"] = status.tunnel.links
         manifest: dict[str, Any] = {
             "apiVersion": SYNCTARGETS.api_version,
             "kind": SYNCTARGETS.kind,

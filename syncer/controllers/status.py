@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from syncer.api.common import Condition
 from syncer.api.names import Reason
-from syncer.api.synctarget import FrozenStatus, SyncedResource, SyncTargetStatus
+from syncer.api.synctarget import FrozenStatus, SyncedResource, SyncTargetStatus, TunnelStatus
 from syncer.controllers.probe import Verdict
 from syncer.controllers.rights import MissingRight, describe
 from syncer.logs import redact
@@ -31,6 +31,7 @@ class TargetFacts:
         unserved: accepted upstream kinds that the target does not serve; None while unknown.
         frozen: deletes are held back until a person acknowledges.
         stopped: why nothing may be written anywhere ("" ordinarily): our own API is being removed.
+        tunnel: None for a direct connection.
         deleting: what the deletion of the SyncTarget waits for, "" while it is not being deleted.
     """
 
@@ -48,6 +49,7 @@ class TargetFacts:
     objects: int = 0
     frozen: FrozenStatus | None = None
     stopped: str = ""
+    tunnel: TunnelStatus | None = None
     deleting: str = ""
 
 
@@ -86,6 +88,7 @@ def build_status(facts: TargetFacts, previous: SyncTargetStatus, *, now: datetim
         reason=_first_trouble(told),
         synced_resources=facts.resources,
         frozen=facts.frozen,
+        tunnel=facts.tunnel,
         conditions=tuple(_condition(kind, *what, facts.generation, previous, now) for kind, what in told.items()),
     )
 
@@ -95,16 +98,24 @@ def worth_writing(new: SyncTargetStatus, written: SyncTargetStatus | None, *, ag
 
     Args:
         written: what was sent last, None if nothing was.
-        age_seconds: since then. Heartbeats and counts alone wait; everything else goes at once.
+        age_seconds: since then. Heartbeats, round trips and counts alone wait; everything else goes at once.
     """
     if written is None:
         return True
-    quiet = {"last_heartbeat_time": "", "objects": 0}
-    if new.model_copy(update=quiet) != written.model_copy(update=quiet):
+    if _lasting(new) != _lasting(written):
         return True
     if new.objects != written.objects and age_seconds >= COUNT_WRITE_SECONDS:
         return True
     return new.last_heartbeat_time != written.last_heartbeat_time and age_seconds >= HEARTBEAT_WRITE_SECONDS
+
+
+def _lasting(status: SyncTargetStatus) -> SyncTargetStatus:
+    """Without what changes all the time."""
+    # That a round trip is known at all is told at once.
+    tunnel = status.tunnel and status.tunnel.model_copy(
+        update={"rtt_milliseconds": min(1, status.tunnel.rtt_milliseconds)}
+    )
+    return status.model_copy(update={"last_heartbeat_time": "", "objects": 0, "tunnel": tunnel})
 
 
 def _first_trouble(told: Mapping[str, tuple[Truth, str, str]]) -> str:

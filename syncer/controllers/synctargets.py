@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from syncer.controllers.ports import TargetEngine
+from syncer.controllers.ports import TargetEngine, TunnelLinks
 from syncer.controllers.secrets import SecretWatch
 from syncer.controllers.target import ProbeSettings, Surroundings, TargetSession
 from syncer.errors import NotLeadingError
@@ -35,17 +35,21 @@ class SyncTargetController:
         hub_id: str,
         guard: Callable[[], None],
         probe: ProbeSettings,
+        links: TunnelLinks,
     ) -> None:
         """Args: guard: called before each write to a target, see `ClusterClient`."""
         self._secrets = SecretWatch(upstream, self._secret_changed)
         self._sessions: dict[str, tuple[TargetSession, asyncio.Task[None]]] = {}
         self._stopped = False
         self._claims: dict[str, set[TargetSession]] = {}  # {cluster uid: sessions that lead there}
+        self._links = links
+        links.follow(self._link_changed)
         self._around = Surroundings(
             upstream=upstream,
             upstream_kinds=lambda: list(upstream_kinds()),
             engine=engine,
             secrets=self._secrets,
+            links=links,
             metrics=metrics,
             hub_id=hub_id,
             guard=guard,
@@ -75,6 +79,7 @@ class SyncTargetController:
     async def stop(self) -> None:
         """End every session; nothing is written or noticed any more, while connections stay for what is in flight."""
         self._stopped = True
+        self._links.follow(None)
         tasks = [task for _, task in self._sessions.values()]
         for task in tasks:
             task.cancel()
@@ -105,6 +110,10 @@ class SyncTargetController:
     def _secret_changed(self, namespace: str, name: str) -> None:
         for session, _ in self._sessions.values():
             session.secret_changed(namespace, name)
+
+    def _link_changed(self, name: str) -> None:
+        if name in self._sessions:
+            self._sessions[name][0].link_changed()
 
     def _claim(self, cluster_uid: str, session: TargetSession) -> str | None:
         """Two SyncTargets must not be one cluster: the older one has it."""

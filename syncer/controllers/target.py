@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+import aiohttp
 import orjson
 import structlog
 
 from syncer.api.names import TARGET_FINALIZER, Reason
 from syncer.api.synctarget import SyncTarget, SyncTargetStatus
 from syncer.controllers import connection
-from syncer.controllers.ports import SYNCTARGETS, TargetEngine
+from syncer.controllers.ports import SYNCTARGETS, TargetEngine, TunnelLinks
 from syncer.controllers.probe import ProbeTracker, Verdict
 from syncer.controllers.reporter import StatusReporter
 from syncer.controllers.secrets import SecretProblem, SecretWatch
@@ -28,6 +29,7 @@ from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
 from syncer.kube.errors import ApiError, NotFound
 from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.kube.stream_connector import stream_credentials
 from syncer.metrics import Metrics
 from syncer.placement.policy import ResourcePolicy
 
@@ -39,6 +41,7 @@ RETRY_SECONDS: Final = 2.0  # after the upstream API server failed us
 ATTACH_SECONDS: Final = 0.1  # the engine has its own watch of SyncTargets, which may be a moment behind; doubled
 LONGEST_ATTACH_SECONDS: Final = 2.0
 LINGER_SECONDS: Final = 10.0  # a replaced client finishes what it has in flight
+TUNNEL: Final = b"tunnel"  # in place of a kubeconfig's digest
 
 log = structlog.get_logger()
 
@@ -60,6 +63,7 @@ class Surroundings:
     upstream_kinds: Callable[[], list[ResourceInfo]]
     engine: TargetEngine
     secrets: SecretWatch
+    links: TunnelLinks
     metrics: Metrics
     hub_id: str
     guard: Callable[[], None]
@@ -76,7 +80,7 @@ class _Link:
 
     client: ClusterClient
     discovery: Discovery
-    digest: bytes  # of the kubeconfig it was made from
+    digest: bytes  # of the kubeconfig it was made from, or `TUNNEL`
 
 
 class TargetSession:
@@ -120,6 +124,12 @@ class TargetSession:
             self._refused, self._probe_at = None, 0.0
             self._wake.set()
 
+    def link_changed(self) -> None:
+        """A link of the target's agent came or went: ask at once."""
+        if self._tunnelled:
+            self._probe_at = 0.0
+            self._wake.set()
+
     async def run(self) -> None:
         """Until the SyncTarget is gone, or cancelled. The connection stays open until `close`: the engine uses it."""
         self._around.metrics.add_target(self.name)
@@ -155,6 +165,7 @@ class TargetSession:
         """Do what is due. Returns seconds until the next look, None once the SyncTarget is gone."""
         if self._dirty and not await self._read():
             self._disconnect("the SyncTarget is gone")
+            self._around.links.cut(self.name, "the SyncTarget is gone")
             return None
         target = self._target
         if target is None:
@@ -210,6 +221,7 @@ class TargetSession:
             self._refused = None
             self._probe_at = self._look_at = 0.0
         self._target = target
+        self._around.links.expect(self.name, self._tunnelled)
         self._facts = replace(self._facts, generation=found.generation)
         return True
 
@@ -233,7 +245,7 @@ class TargetSession:
         """Bring the connection to what the SyncTarget says, and see whether it answers."""
         ref = target.kubeconfig_secret()
         if ref is None:
-            self._refuse(str(Reason.NOT_YET_SUPPORTED), "spec.connection.tunnel: use spec.connection.direct")
+            await self._reach_through_tunnel(target)
             return
         try:
             kubeconfig = self._around.secrets.kubeconfig(ref)
@@ -249,24 +261,49 @@ class TargetSession:
         if self._link is not None and self._link.digest == digest:
             await self._probe(self._link.client)
             self._attach(target, self._link)
-        else:
-            await self._connect(target, kubeconfig, digest)
-
-    async def _connect(self, target: SyncTarget, kubeconfig: bytes, digest: bytes) -> None:
+            return
         try:
             credentials = ClusterCredentials.from_untrusted_kubeconfig(kubeconfig)
         except TerminalError as error:
             self._refused = digest
             self._refuse("InvalidKubeconfig", str(error))
             return
+        await self._connect(target, self._client(target, credentials), digest)
+
+    async def _reach_through_tunnel(self, target: SyncTarget) -> None:
+        """As a direct connection; but without a link there is nobody to ask, which counts as no answer."""
+        self._problem = None
+        links = self._around.links
+        if not links.status(self.name).links:
+            self._tracker.failure(
+                *connection.no_link(self.name, links.url, self._facts.cluster_uid), self._around.clock()
+            )
+            self._tell_engine()
+        elif self._link is not None and self._link.digest == TUNNEL:
+            await self._probe(self._link.client)
+            self._attach(target, self._link)
+        else:
+            client = self._client(target, stream_credentials(), links.connector(self.name))
+            await self._connect(target, client, TUNNEL)
+
+    def _client(
+        self,
+        target: SyncTarget,
+        credentials: ClusterCredentials,
+        connector: Callable[[int, float], aiohttp.BaseConnector] | None = None,
+    ) -> ClusterClient:
         observe = self._around.metrics.observe_request
-        client = ClusterClient(
+        return ClusterClient(
             credentials,
             name=self.name,
             guard=self._around.guard,
             observe=lambda _, verb, code, seconds: observe("downstream", verb, code, seconds),
             max_connections=target.spec.limits.max_concurrent,
+            connector=connector,
         )
+
+    async def _connect(self, target: SyncTarget, client: ClusterClient, digest: bytes) -> None:
+        """Take the client into use if the right cluster answers, else close it."""
         discovery = Discovery(client)
         if await self._probe(client):
             try:
@@ -306,15 +343,12 @@ class TargetSession:
 
     def _wrong_cluster(self, uid: str) -> tuple[str, str] | None:
         """(reason, message) if this cluster must not be written to under this name."""
-        if uid == self._around.hub_id:
-            return "UpstreamCluster", "the kubeconfig leads to the upstream cluster itself; give the target's own"
-        known = self._facts.cluster_uid
-        if known and uid != known:
-            return (
-                "ClusterChanged",
-                f"the kubeconfig leads to cluster {uid}, while {self.name} is cluster {known}; put back the right "
-                "kubeconfig, or remove the SyncTarget and add it again",
-            )
+        way = "agent" if self._tunnelled else "kubeconfig"
+        wrong = connection.another_cluster(
+            uid, self.name, known=self._facts.cluster_uid, upstream=self._around.hub_id, way=way
+        )
+        if wrong is not None:
+            return wrong
         other = self._around.claim(uid, self)
         if other is not None:
             return "DuplicateCluster", f"SyncTarget {other} is the same cluster {uid}; remove one of the two"
@@ -403,6 +437,7 @@ class TargetSession:
             return False
         found = await self._around.upstream.get(SYNCTARGETS, "", self.name)
         self._disconnect("the SyncTarget is deleted")
+        self._around.links.cut(self.name, "the SyncTarget is deleted")
         await self._patch_finalizers(found, tuple(f for f in found.finalizers if f != TARGET_FINALIZER))
         return True
 
@@ -433,8 +468,13 @@ class TargetSession:
         return await self._around.upstream.patch(SYNCTARGETS, "", self.name, orjson.dumps(body), MERGE_PATCH)
 
     async def _report(self) -> None:
-        facts = replace(self._facts, verdict=self._verdict)
+        tunnel = self._around.links.status(self.name) if self._tunnelled else None
+        facts = replace(self._facts, verdict=self._verdict, tunnel=tunnel)
         await self._reporter.report(facts, uid=self._uid)
+
+    @property
+    def _tunnelled(self) -> bool:
+        return self._target is not None and self._target.kubeconfig_secret() is None
 
     @property
     def _verdict(self) -> Verdict:

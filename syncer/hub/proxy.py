@@ -158,7 +158,7 @@ class TargetProxy:
         try:
             connection = await self._pool.open(target)
         except UnknownTarget:
-            raise Refused(404, f"there is no target {target}") from None
+            raise Refused(404, f"there is no target {target} behind the tunnel") from None
         except TargetUnavailable as error:
             raise Refused(503, f"target {target} cannot be reached: {error}", retry_after=1) from None
         try:

@@ -7,6 +7,7 @@ host the URL names, the connection is a new stream.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -21,6 +22,14 @@ from syncer.kube.kubeconfig import Access
 OpenStream = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
 """Opens a stream whose protocol the given factory makes; returns after its `connection_made`. Raises OSError."""
 _SERVER: Final = "http://kubernetes"
+
+
+class _Handler(ResponseHandler):
+    """aiohttp's own, told of a broken stream as of a broken socket: it knows what to make of an OSError only."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        broken = exc is None or isinstance(exc, OSError)
+        super().connection_lost(exc if broken else ConnectionResetError(errno.ECONNRESET, str(exc)))
 
 
 class StreamConnector(aiohttp.BaseConnector):
@@ -40,7 +49,7 @@ class StreamConnector(aiohttp.BaseConnector):
         made: list[ResponseHandler] = []
 
         def factory() -> ResponseHandler:
-            made.append(ResponseHandler(asyncio.get_running_loop()))
+            made.append(_Handler(asyncio.get_running_loop()))
             return made[-1]
 
         try:

@@ -33,11 +33,25 @@ class Hub:
         await asyncio.Event().wait()
 
 
-class Replica:
-    closed = False
-
+class Running:
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+
+class Proxy:
+    def close(self) -> None:
+        return
+
+
+class Tunnels(Running):
+    drained = False
+
+    async def drain(self) -> None:
+        self.drained = True
+
+
+class Replica(Running):
+    closed = False
 
     async def close(self) -> None:
         self.closed = True
@@ -47,7 +61,11 @@ async def test_an_election_that_ends_ends_the_process_with_an_error() -> None:
     operator = Operator(cast(Any, OperatorSettings)())
     operator._lease = lease = Broken()
     operator._hub = cast(Any, Hub())
+    operator._registered = cast(Any, Running())
+    operator._tunnels = tunnels = cast(Any, Tunnels())
+    operator._proxy = cast(Any, Proxy())
     operator._replica = replica = cast(Any, Replica())
     assert await asyncio.wait_for(operator.serve(), 5) == 1
     assert lease.released
+    assert tunnels.drained
     assert replica.closed

@@ -22,6 +22,7 @@ from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
 from syncer.metrics import Metrics
 from tests.support.fleet import Kubectl, eventually
+from tests.support.links import NoLinks
 
 QUICK = ProbeSettings(interval=0.5, timeout=0.5, failures=3)
 
@@ -152,6 +153,7 @@ async def bench(kubectl: Kubectl, probe: ProbeSettings = QUICK) -> AsyncIterator
         hub_id=hub_id,
         guard=lambda: None,
         probe=probe,
+        links=NoLinks(),
     )
     edge = KopfEdge(
         credentials=lambda: ClusterCredentials.from_kubeconfig(path),

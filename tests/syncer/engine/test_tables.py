@@ -16,6 +16,7 @@ from syncer.engine.telling import Telling
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
+from tests.support.links import NoLinks
 from tests.syncer.engine.worlds import HUB, SECRETS, VERBS, Realm, secret
 
 JOBS = ResourceInfo("batch", "v1", "jobs", "Job", True, VERBS, True)
@@ -125,6 +126,7 @@ async def test_the_claim_of_a_replaced_sync_target_does_not_outlive_it() -> None
         hub_id=HUB,
         guard=lambda: None,
         probe=ProbeSettings(),
+        links=NoLinks(),
     )
     around = controller._around
     first, second = TargetSession("first", around), TargetSession("second", around)

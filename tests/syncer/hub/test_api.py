@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from syncer.api.keys import GroupKind, GroupResource
@@ -250,3 +252,24 @@ async def test_a_failing_check_is_named_and_readiness_includes_liveness() -> Non
         assert (await client.get("/readyz")).status == 503
         problem["kopf"] = ""
         assert (await client.get("/readyz")).status == 200
+
+
+async def test_a_door_sees_to_callers_and_time_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches of targets and links of agents last; everything else stays guarded, paths beside the door's too."""
+    monkeypatch.setattr("syncer.hub.api.ANSWER_SECONDS", 0.05)
+
+    class Slow:
+        def add_to(self, app: web.Application) -> None:
+            app.router.add_get("/slow", self.answer)
+
+        async def answer(self, request: web.Request) -> web.Response:
+            await asyncio.sleep(0.2)
+            return web.Response(text="at last")
+
+    asked = reviews()
+    api = HubApi(Authenticator(asked), Authorizer(asked), Leading(), find_kind=lambda kind: None)
+    async with TestClient(TestServer(api.app([Slow()]))) as client:
+        answer = await client.get("/slow")
+        assert (answer.status, await answer.text()) == (200, "at last")
+        assert (await client.get("/slow/er")).status == 401
+        assert (await client.get("/api/v1/targets")).status == 401

@@ -23,6 +23,7 @@ from syncer.kube.stream_connector import connector_factory, stream_credentials
 from tests.support.fleet import Kubectl
 from tests.support.http1 import StandIn, listening, running
 from tests.syncer.kube.real import CONFIGMAPS, configmap
+from tunneler.errors import LinkLost
 
 
 @asynccontextmanager
@@ -106,4 +107,41 @@ async def test_a_stream_that_never_opens_is_given_up() -> None:
     client = ClusterClient(stream_credentials(), name="east", connector=connector_factory(open_stream))
     with pytest.raises(Unreachable, match="no answer in time"):
         await client.request("GET", "/version", timeout_seconds=0.2)
+    await client.close()
+
+
+class Doomed(asyncio.Transport):
+    """A stream whose link is lost when it is asked something."""
+
+    def __init__(self, protocol: asyncio.Protocol, answer: bytes) -> None:
+        super().__init__()
+        self._protocol, self._answer = protocol, answer
+
+    def write(self, data: Any) -> None:
+        loop = asyncio.get_running_loop()
+        if self._answer:
+            loop.call_soon(self._protocol.data_received, self._answer)
+        loop.call_soon(self._protocol.connection_lost, LinkLost(2, "the agent ends"))
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        return
+
+    def abort(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"], ids=["before", "within"])
+async def test_a_lost_link_is_a_cluster_that_does_not_answer(answer: bytes) -> None:
+    """Whatever error ends a stream: who asked hears `Unreachable`, and tries again."""
+
+    async def open_stream(factory: Callable[[], asyncio.Protocol]) -> None:
+        protocol = factory()
+        protocol.connection_made(Doomed(protocol, answer))
+
+    client = ClusterClient(stream_credentials(), name="east", connector=connector_factory(open_stream))
+    with pytest.raises(Unreachable):
+        await client.get_json("/version")
     await client.close()

@@ -1,0 +1,261 @@
+"""`syncline agent`: dials every hub that it is given, and serves its cluster's API to them through the links.
+
+It listens nowhere but on `--http-bind` for probes, holds nothing but the credentials that `syncline join` left, and
+writes nothing to the cluster by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
+from aiohttp import web
+
+from syncer.agent.credentials import AgentCredentials, keep_renewed
+from syncer.agent.kube_api import KubeApi
+from syncer.agent.policy import Policy, load_policy
+from syncer.agent.role import default_policy
+from syncer.errors import SyncError, TerminalError
+from syncer.hub.listener import listen
+from syncer.kube.client import ClusterClient
+from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
+from syncer.logs import configure_logs
+from syncer.settings import Bind, StartError
+from tunneler.config import TunnelConfig
+from tunneler.connections import LinkState
+from tunneler.core import Role
+from tunneler.errors import HandshakeRefused, TunnelError
+from tunneler.frames import Hello
+from tunneler.links.base import LinkUser
+from tunneler.links.dial import DialTarget, dial
+from tunneler.links.proxies import Proxy, choose_proxy
+from tunneler.manager import LinkKeeper
+from tunneler.ports import StreamRequest
+from tunneler.session import TunnelSession
+
+SERVICE: Final = "kube-api"
+DEFAULT_BIND: Final = Bind("127.0.0.1", 8081)
+UID_SECONDS: Final = 5.0  # patience with this cluster's API server before a dial
+METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What the command line says.
+
+    Attributes:
+        hubs: https URLs, a link is kept to each; empty: the one that was joined.
+        kubeconfig: of this cluster; None: the Pod's ServiceAccount.
+        policy: file; None: the default.
+        proxy: None: HTTPS_PROXY and NO_PROXY; "": none.
+        drain_seconds: what SIGTERM leaves to streams that are open.
+    """
+
+    hubs: tuple[str, ...]
+    credentials: Path
+    kubeconfig: Path | None = None
+    context: str | None = None
+    policy: Path | None = None
+    proxy: str | None = None
+    http_bind: Bind = DEFAULT_BIND
+    log_level: str = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    drain_seconds: float = 10.0
+
+
+def run(settings: AgentSettings, *, version: str) -> int:
+    """The whole life of the process; returns its exit code.
+
+    Raises:
+        StartError, Unusable: it could not start; cause and hint are for people.
+    """
+    configure_logs(level=settings.log_level, form=settings.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(Agent(settings, version=version).main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class Agent:
+    """One process. `main` may be awaited once."""
+
+    def __init__(self, settings: AgentSettings, *, version: str, environment: Mapping[str, str] | None = None) -> None:
+        self._settings = settings
+        self._version = version
+        self._environment = os.environ if environment is None else environment
+        self._instance = uuid.uuid4().hex
+        self._stop = asyncio.Event()
+        self._states: dict[str, LinkState] = {}
+        self._cluster_uid = ""  # of this cluster, once it has told
+
+    async def main(self) -> int:
+        """Start, serve, end. Raises StartError, Unusable."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        settings = self._settings
+        self._credentials = AgentCredentials(settings.credentials)
+        cluster = cluster_credentials(settings, self._environment)
+        self._service = KubeApi(cluster, read_policy(settings.policy))
+        self._cluster = ClusterClient(cluster, name="cluster")
+        hubs = settings.hubs or (self._credentials.hub,)
+        proxies = {url: find_proxy(url, self._environment, settings.proxy) for url in hubs}
+        listener = await listen(self._app(), settings.http_bind, setting="http_bind")
+        log.info("agent starts", target=self._credentials.target, hubs=list(hubs), health=str(listener.bind))
+        keepers = {url: self._keeper(url, proxy) for url, proxy in proxies.items()}
+        try:
+            return await self._serve(keepers)
+        finally:
+            await listener.close()
+            await self._cluster.close()
+
+    async def _serve(self, keepers: Mapping[str, LinkKeeper]) -> int:
+        work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in keepers.values()]
+        tasks = [
+            asyncio.create_task(one) for one in (*work, keep_renewed(self._credentials, proxy=self._settings.proxy))
+        ]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            failed = next((task for task in tasks if task.done()), None)
+            if failed is not None:
+                log.error("the agent failed", exc_info=failed.exception())
+                return 1
+            log.info("draining", seconds=self._settings.drain_seconds)
+            await asyncio.gather(*(keeper.drain() for keeper in keepers.values()))
+            return 0
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # the last words of each link leave at the end of a turn
+            log.info("stopped")
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            log.warning("second signal: ending at once")
+            os._exit(130)
+        self._stop.set()
+
+    # Links ----------------------------------------------------------------------------------------------------------
+
+    def _keeper(self, url: str, proxy: Proxy | None) -> LinkKeeper:
+        async def connect(reload: bool) -> TunnelSession:
+            return await self._connect(url, proxy)
+
+        def told(state: LinkState, reason: str) -> None:
+            if self._states.get(url) is not state or reason:
+                log.info("link", hub=url, state=state.value, reason=reason)
+            self._states[url] = state
+
+        return LinkKeeper(connect, on_state=told, drain_seconds=self._settings.drain_seconds)
+
+    async def _connect(self, url: str, proxy: Proxy | None) -> TunnelSession:
+        """One dial, with the credential and the cluster of this moment. Raises HandshakeRefused."""
+        uid = await self._ask_cluster_uid()
+        try:
+            tls = self._credentials.context()
+        except (OSError, SyncError) as error:
+            raise HandshakeRefused(0, f"the credentials cannot be read: {error}") from error
+        hello = Hello(
+            agent=self._credentials.target,
+            instance=self._instance,
+            software=self._version,
+            cluster_uid=uid,
+            clock=time.time(),
+        )
+        config = TunnelConfig(drain_seconds=self._settings.drain_seconds)
+
+        def make() -> LinkUser:
+            return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services={SERVICE: self._accept})
+
+        link, session = await dial(DialTarget(url, tls=tls, proxy=proxy), make)
+        assert isinstance(session, TunnelSession)
+        session.attach(link)
+        return session
+
+    def _accept(self, _: StreamRequest) -> asyncio.Protocol:
+        return self._service.protocol()
+
+    async def _ask_cluster_uid(self) -> str:
+        """Which cluster is behind us now; what it said before while it does not answer.
+
+        Raises:
+            HandshakeRefused: it never answered; without that no hub takes us.
+        """
+        try:
+            answer = await self._cluster.request(
+                "GET", "/api/v1/namespaces/kube-system", headers=METADATA_ONLY, timeout_seconds=UID_SECONDS
+            )
+            self._cluster_uid = str(orjson.loads(answer.body)["metadata"]["uid"])
+        except (SyncError, KeyError, ValueError) as error:
+            if not self._cluster_uid:
+                raise HandshakeRefused(0, f"this cluster's API server does not tell its UID: {error}") from error
+        return self._cluster_uid
+
+    # Health ---------------------------------------------------------------------------------------------------------
+
+    def _app(self) -> web.Application:
+        async def healthz(_: web.Request) -> web.Response:
+            return web.Response(text="ok\n")
+
+        async def readyz(_: web.Request) -> web.Response:
+            up = LinkState.CONNECTED in self._states.values() and not self._stop.is_set()
+            lines = "".join(f"{url}: {state.value}\n" for url, state in self._states.items())
+            return web.Response(status=200 if up else 503, text=lines or "starting\n")
+
+        app = web.Application(client_max_size=4096)
+        app.router.add_get("/healthz", healthz)
+        app.router.add_get("/readyz", readyz)
+        return app
+
+
+def read_policy(path: Path | None) -> Policy:
+    """The file, or what an agent allows without one. Raises StartError."""
+    if path is None:
+        return default_policy()
+    try:
+        return load_policy(path)
+    except TerminalError as error:
+        raise StartError(str(error), "docs/agent-policy.md tells what the file may say", exit_code=2) from error
+
+
+def cluster_credentials(settings: AgentSettings, environment: Mapping[str, str]) -> ClusterCredentials:
+    """How this cluster's API server is reached, and as whom. Raises StartError."""
+    in_pod = "KUBERNETES_SERVICE_HOST" in environment and (SERVICE_ACCOUNT_FOLDER / "token").exists()
+    try:
+        if settings.kubeconfig is None and in_pod and not environment.get("KUBECONFIG"):
+            return ClusterCredentials.in_cluster()
+        return ClusterCredentials.from_kubeconfig(settings.kubeconfig, settings.context)
+    except TerminalError as error:
+        raise StartError(
+            str(error), "give this cluster with --kubeconfig FILE and --context NAME", exit_code=2
+        ) from error
+
+
+def find_proxy(url: str, environment: Mapping[str, str], explicit: str | None) -> Proxy | None:
+    """Through which proxy a hub is dialled. Raises StartError."""
+    if not url.startswith("https://"):
+        raise StartError(f"{url[:200]!r} is no address of a hub", "write https://HOST[:PORT] for --hub", exit_code=2)
+    try:
+        return choose_proxy(url, environment, explicit)
+    except TunnelError as error:
+        raise StartError(str(error), "correct --proxy or HTTPS_PROXY", exit_code=2) from error

@@ -1,0 +1,90 @@
+"""`syncline agent`: its flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncer.cli.errors import WrongUse
+
+
+def agent(
+    credentials: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that syncline join filled; it is kept up to date.")
+    ],
+    hub: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL[,URL…]", help="Hubs to dial, a link is kept to each; default: the one that was joined."
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Kubeconfig of this cluster; default: the Pod's ServiceAccount, else $KUBECONFIG."
+        ),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Context in it; default: its current context.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the hub may ask of this cluster: docs/agent-policy.md.")
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help='http://[user:password@]host[:port]; "" for none; default: HTTPS_PROXY, NO_PROXY.'
+        ),
+    ] = None,
+    http_bind: Annotated[str, typer.Option(metavar="HOST:PORT", help="/healthz and /readyz.")] = "127.0.0.1:8081",
+    drain_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0, max=300, help="What SIGTERM leaves to open streams.")
+    ] = 10.0,
+    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[
+        str, typer.Option(metavar="FORMAT", help="json, console or auto: console on a terminal.")
+    ] = "auto",
+) -> None:
+    """Run the agent of a target behind a tunnel: it dials the hub, and the hub reaches this cluster through it.
+
+    Nothing listens on the cluster's side and no credential of it leaves; what the hub may ask, the policy says.
+    Ctrl-C or SIGTERM stops it cleanly.
+
+    \b
+    Examples:
+      # on the cluster's side, after syncline join
+      syncline agent --credentials /var/lib/syncline --kubeconfig west.yaml
+      # through a proxy, with a policy of your own
+      syncline agent --credentials /var/lib/syncline --proxy http://proxy.example:3128 --policy policy.yaml
+    """
+    from importlib.metadata import version
+
+    from syncer.settings import parse_bind
+
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise WrongUse("--log-level is none of debug, info, warning, error", "Choose one of them.")
+    if log_format not in ("auto", "json", "console"):
+        raise WrongUse("--log-format is none of auto, json, console", "Choose one of them.")
+    try:
+        bind = parse_bind(http_bind)
+    except ValueError as error:
+        raise WrongUse(f"--http-bind {error}", "Write it like 127.0.0.1:8081") from error
+    from syncer.agent.process import AgentSettings, run
+
+    settings = AgentSettings(
+        hubs=tuple(url.rstrip("/") for given in hub or () for url in given.split(",") if url),
+        credentials=credentials,
+        kubeconfig=kubeconfig,
+        context=context,
+        policy=policy,
+        proxy=proxy,
+        http_bind=bind,
+        drain_seconds=drain_seconds,
+        log_level=log_level,
+        log_format=log_format,  # type: ignore[arg-type]  # checked above
+    )
+    code = run(settings, version=version("syncline"))
+    if code:
+        raise typer.Exit(code)

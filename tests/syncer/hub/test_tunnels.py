@@ -1,0 +1,250 @@
+"""The hub's end of the tunnel, with agents that dial it within this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from syncer.hub.tunnels import Tunnels, version_skew
+from syncer.metrics import Metrics
+from tunneler.config import TunnelConfig
+from tunneler.core import Role
+from tunneler.errors import CloseCode, HandshakeRefused, NoLink, TunnelError
+from tunneler.frames import Hello, HelloOk
+from tunneler.links.base import LinkUser
+from tunneler.links.dial import DialTarget, dial
+from tunneler.session import TunnelSession
+
+TARGET = {"X-Target": "east"}
+
+
+@dataclass
+class HeaderGate:
+    """Believes a header; tests say what it refuses."""
+
+    not_admitted: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
+
+    async def authenticate(self, request: web.Request) -> str:
+        name = request.headers.get("X-Target")
+        if name is None:
+            raise HandshakeRefused(401, "who are you?")
+        return name
+
+    def admit(self, target: str, hello: Hello) -> None:
+        if self.not_admitted:
+            raise TunnelError(self.not_admitted)
+
+    def refusal(self, target: str) -> str:
+        return self.refused.get(target, "")
+
+
+class Echo(asyncio.Protocol):
+    """The service of these agents."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)  # type: ignore[attr-defined]
+
+
+class Place:
+    """A hub without TLS, for agents of this process."""
+
+    def __init__(self, gate: HeaderGate, port: int, tunnels: Tunnels, metrics: Metrics) -> None:
+        self.gate, self.port, self.tunnels, self.metrics = gate, port, tunnels, metrics
+        self.changes: list[str] = []
+        tunnels.follow(self.changes.append)
+
+    async def agent(
+        self, *, instance: str = "one", version: str = "0.1.0", headers: dict[str, str] = TARGET
+    ) -> tuple[TunnelSession, HelloOk]:
+        """Dial; returns once the hub said yes."""
+        hello = Hello(agent="east", instance=instance, software=version)
+
+        def make() -> LinkUser:
+            services = {"kube-api": lambda _: Echo()}
+            return TunnelSession(Role.AGENT, TunnelConfig(), peer="hub", hello=hello, services=services)
+
+        link, session = await dial(DialTarget(f"http://127.0.0.1:{self.port}", headers=headers), make)
+        assert isinstance(session, TunnelSession)
+        session.attach(link)
+        return session, await asyncio.wait_for(asyncio.shield(session.opened), 10)
+
+    def metric(self, name: str, **labels: str) -> float:
+        value = self.metrics.registry.get_sample_value(name, labels)
+        assert value is not None
+        return value
+
+
+@asynccontextmanager
+async def hub() -> AsyncIterator[Place]:
+    gate, metrics = HeaderGate(), Metrics()
+    tunnels = Tunnels(gate, metrics, replica="replica-1", version="0.1.0", drain_seconds=0.5)
+    app = web.Application()
+    tunnels.add_to(app)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    work = asyncio.create_task(tunnels.run())
+    try:
+        yield Place(gate, runner.addresses[0][1], tunnels, metrics)
+    finally:
+        await tunnels.drain()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await runner.cleanup()
+
+
+async def until(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():  # noqa: ASYNC110 - what is waited for makes no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_link_shows_in_status_and_metrics_and_is_told() -> None:
+    async with hub() as place:
+        tunnels = place.tunnels
+        assert tunnels.status("east").links == 0
+        session, answer = await place.agent()
+        assert (answer.replica, answer.software) == ("replica-1", "0.1.0")
+        await until(lambda: tunnels.status("east").links == 1)
+        told = tunnels.status("east")
+        assert told.replica == "replica-1"
+        assert told.since.endswith("Z")
+        assert "east" in place.changes
+        assert place.metric("syncline_tunnel_links") == 1
+        session.close(CloseCode.GONE, "the agent ends")
+        await until(lambda: tunnels.status("east").links == 0)
+        assert place.metric("syncline_tunnel_links") == 0
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(None, 0), (0.0, 1), (0.0010000000002, 1), (0.0316, 32)])
+async def test_a_round_trip_that_was_measured_is_never_told_as_none(seconds: float | None, told: int) -> None:
+    async with hub() as place:
+        await place.agent()
+        await until(lambda: place.tunnels.status("east").links == 1)
+        (counted,) = place.tunnels._targets["east"].sessions
+        counted.session.protocol.liveness.rtt_seconds = seconds
+        assert place.tunnels.status("east").rtt_milliseconds == told
+
+
+async def test_a_stream_goes_to_the_agent_and_is_counted() -> None:
+    async with hub() as place:
+        await place.agent()
+        opener = place.tunnels.opener("east")
+        assert opener is not None
+        heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        class Ask(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                heard.set_result(data)
+
+        transport, _ = await opener.open_stream(Ask, "kube-api")
+        transport.write(b"x" * 100)
+        assert await asyncio.wait_for(heard, 10) == b"x" * 100
+        await until(lambda: place.metric("syncline_tunnel_bytes_total", direction="in") == 100)
+        assert place.metric("syncline_tunnel_bytes_total", direction="out") == 100
+        assert place.metric("syncline_tunnel_streams_open") == 1
+        transport.abort()
+
+
+async def test_who_is_not_known_is_refused_before_the_101() -> None:
+    async with hub() as place:
+        with pytest.raises(HandshakeRefused, match="who are you"):
+            await place.agent(headers={})
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "1.1.0"])
+async def test_an_agent_of_another_age_is_not_admitted(version: str) -> None:
+    """Both versions are named, at the hub and at the agent."""
+    async with hub() as place:
+        with pytest.raises(TunnelError, match=f"VersionSkew: the hub is 0.1.0, the agent {version}"):
+            await place.agent(version=version)
+        assert place.tunnels.status("east").links == 0
+
+
+def test_neighbours_of_one_minor_version_understand_each_other() -> None:
+    assert version_skew("1.4.2", "1.5.0") == ""
+    assert version_skew("1.4.2", "1.3.9") == ""
+    assert version_skew("1.4.2", "") == ""
+    assert version_skew("1.4.2", "1.6.0")
+    assert version_skew("1.4.2", "2.4.2")
+
+
+async def test_what_the_gate_says_of_the_hello_counts() -> None:
+    async with hub() as place:
+        place.gate.not_admitted = "another cluster"
+        with pytest.raises(TunnelError, match="another cluster"):
+            await place.agent()
+
+
+async def test_no_stream_is_opened_for_a_target_that_does_not_count_any_more() -> None:
+    async with hub() as place:
+        await place.agent()
+        assert place.tunnels.opener("east") is not None
+        place.gate.refused["east"] = "denied"
+        assert place.tunnels.opener("east") is None
+
+
+async def test_a_target_without_a_tunnel_has_no_opener_and_an_expected_one_waits_for_its_agent() -> None:
+    async with hub() as place:
+        tunnels = place.tunnels
+        assert tunnels.opener("east") is None
+        tunnels.expect("east", True)
+        opener = tunnels.opener("east")
+        assert opener is not None
+        waiting = asyncio.create_task(opener.open_stream(Echo, "kube-api"))
+        await place.agent()
+        transport, _ = await asyncio.wait_for(waiting, 10)
+        transport.abort()
+        tunnels.expect("west", True)
+        tunnels.expect("west", False)
+        assert tunnels.opener("west") is None
+
+
+async def test_cutting_a_target_ends_its_links_and_those_who_wait() -> None:
+    async with hub() as place:
+        tunnels = place.tunnels
+        session, _ = await place.agent()
+        await until(lambda: tunnels.status("east").links == 1)
+        tunnels.cut("east", "deleted")
+        assert "AUTH" in await asyncio.wait_for(asyncio.shield(session.closed), 5)
+        assert tunnels.status("east").links == 0
+        assert tunnels.opener("east") is None
+        tunnels.expect("east", True)
+        opener = tunnels.opener("east")
+        assert opener is not None
+        waiting = asyncio.create_task(opener.open_stream(Echo, "kube-api"))
+        await asyncio.sleep(0)
+        tunnels.cut("east", "deleted again")
+        with pytest.raises(NoLink):
+            await waiting
+
+
+async def test_a_link_that_comes_again_counts_as_a_reconnect() -> None:
+    async with hub() as place:
+        await place.agent()
+        assert place.metric("syncline_tunnel_reconnects_total") == 0
+        await place.agent()
+        assert place.metric("syncline_tunnel_reconnects_total") == 1
+
+
+async def test_a_replica_that_ends_sends_agents_away_and_takes_no_new_ones() -> None:
+    async with hub() as place:
+        session, _ = await place.agent()
+        draining = asyncio.create_task(place.tunnels.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(HandshakeRefused, match="this replica ends") as refused:
+            await place.agent(instance="two")
+        assert refused.value.status == 503
+        assert refused.value.retry_after_seconds == 1
+        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(asyncio.shield(session.closed), 5)
