@@ -24,18 +24,20 @@ How a stream behaves, on both ends:
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tunneler.errors import StreamCode
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(asyncio.Transport, ABC):
     """One stream. All of `asyncio.Transport`, and a code with ``abort``."""
 
+    @abstractmethod
     def abort(self, code: StreamCode = StreamCode.CANCELLED, reason: str = "") -> None:
         """Reset the stream now; what is unsent is dropped.
 
@@ -43,10 +45,6 @@ class StreamTransport(asyncio.Transport):
             code: what the peer's ``connection_lost`` will see in `StreamReset.code`.
             reason: for people, at most 256 bytes are sent.
         """
-        raise NotImplementedError
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
