@@ -141,13 +141,16 @@ class Elector:
         """Leading is over, whatever the record says."""
         self._deadline = None
 
-    def release(self, wall: str) -> Write | None:
-        """The write that lets a candidate start at once; None if the record is not ours. Stops leading first."""
+    def release(self, record: LeaseRecord | None, wall: str) -> Write | None:
+        """The write that lets a candidate start at once; None if the record is not ours. Stops leading first.
+
+        Args:
+            record: as it is now. What was seen last may be older: a renewal whose answer nobody awaited still counts.
+        """
         self.stop()
-        if self._seen is None or self._seen.holder != self.identity:
+        if record is None or record.holder != self.identity:
             return None
-        freed = LeaseRecord("", 1, self._seen.acquired, wall, self._seen.transitions, self._seen.version)
-        return Write(freed, self._seen.version)
+        return Write(LeaseRecord("", 1, record.acquired, wall, record.transitions, record.version), record.version)
 
     def next_attempt(self, now: float) -> float:
         """Seconds until the next look: `retry`, or less where a foreign record expires sooner."""
@@ -290,15 +293,25 @@ class Lease:
 
     async def release(self) -> None:
         """Stop leading and free the Lease, so that the next leader starts at once. Call after `run` was cancelled."""
-        write = self._elector.release(_wall())
+        self._elector.stop()
         self._lost_reason = "released"
         self._announce()
-        if write is None:
-            return
         try:
-            await self._send(write, RELEASE_TIMEOUT_SECONDS)
-        except SyncError as error:
-            log.warning("lease not released; it expires by itself", error=str(error))
+            async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
+                while not await self._released():
+                    log.debug("lease changed while it was released")
+        except (SyncError, TimeoutError) as error:
+            log.warning("lease not released; it expires by itself", error=str(error) or "timeout")
+
+    async def _released(self) -> bool:
+        """Free the Lease if it is ours; False if it changed meanwhile."""
+        write = self._elector.release(await self._read(RELEASE_TIMEOUT_SECONDS), _wall())
+        try:
+            if write is not None:
+                await self._send(write, RELEASE_TIMEOUT_SECONDS)
+        except Conflict:
+            return False
+        return True
 
     async def _attempt(self) -> None:
         if self._stepped_down is not None:

@@ -96,7 +96,7 @@ def test_two_replicas_never_lead_at_once(steps: list[tuple[str, Any, bool]], clo
         elif what == "step":
             processes[value].step(server, time_, lost)
         else:
-            write = processes[value].elector.release("w")
+            write = processes[value].elector.release(server.record, "w")
             if write:
                 server.put(write)
         leaders = [p.elector.identity for p in processes if p.elector.leads(p.now(time_))]
@@ -165,7 +165,7 @@ def test_a_released_lease_is_taken_at_once_and_the_term_counted() -> None:
     assert first is not None
     a.wrote(first, 0.0, 0.0)
     assert b.observe(server.record, 0.5, "w") is None
-    freed = a.release("w")
+    freed = a.release(server.record, "w")
     assert freed is not None
     assert not a.leads(0.6)
     server.put(freed)
@@ -270,6 +270,19 @@ async def test_a_second_replica_waits_and_takes_over_on_release() -> None:
         assert time.monotonic() - started < FAST.lease
         assert second.holder == second.identity
         assert b"syncline_leader 0.0" in metrics.exposition()
+
+
+async def test_a_renewal_that_nobody_awaited_is_released_too() -> None:
+    """The process is told to end while the server writes: the record it saw last is an older one."""
+    server = Server()
+    client = FakeClient(server)
+    lease = Lease(client, Metrics(), timing=FAST)
+    async with running(lease):
+        await asyncio.wait_for(lease.wait_leading(), 5)
+    assert server.record is not None
+    server.put(Write(replace(server.record, renewed="later"), server.record.version))
+    await lease.release()
+    assert server.record.holder == ""
 
 
 async def test_a_leader_that_cannot_renew_stops_before_anybody_else_starts() -> None:

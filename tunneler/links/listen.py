@@ -69,6 +69,7 @@ class TunnelListener:
         session.attach(link)
         try:
             await asyncio.shield(session.closed)
+            await asyncio.shield(link.lost)  # the peer reads our last word first
         finally:
             session.close(CloseCode.GONE, "the hub ends")
         return web.Response()

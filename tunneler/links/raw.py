@@ -25,6 +25,9 @@ class RawLink(asyncio.Protocol):
     Args:
         client: masks what it sends.
         on_lost: called too when the connection is over; the HTTP server wants to know.
+
+    Attributes:
+        lost: done when the connection is over.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class RawLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._closing = False
         self._reason = "connection closed"
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take_over(self, transport: asyncio.Transport) -> None:
         """Become the transport's protocol."""
@@ -45,13 +49,16 @@ class RawLink(asyncio.Protocol):
         _tune(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
         codec, user = self._codec, self._user
         try:
             messages = codec.receive(data)
         except ProtocolError as error:
             self.close(CLOSE_CODE_BASE + error.code, str(error))
+            self._close_transport()
+            return
+        if self._closing:
+            if codec.closed is not None:
+                self._close_transport()
             return
         for message in messages:
             user.message_received(message)
@@ -61,6 +68,7 @@ class RawLink(asyncio.Protocol):
         if codec.closed is not None:
             code, reason = codec.closed
             self._end(f"peer closed: {code} {reason}".rstrip())
+            self._close_transport()
 
     def send_message(self, message: bytes) -> None:
         if self._transport is None or self._closing:
@@ -77,11 +85,18 @@ class RawLink(asyncio.Protocol):
             self._end(reason)
 
     def _end(self, reason: str) -> None:
+        """Read on until the peer's close frame (RFC 6455, 7.1.1).
+
+        To close a socket with unread bytes is a reset, which may overtake what was sent last: the GOAWAY that says why.
+        """
         self._closing = True
         self._reason = reason
         if self._transport is not None:
-            self._transport.close()
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
+
+    def _close_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def get_extra_info(self, name: str) -> Any:
         return self._transport.get_extra_info(name) if self._transport is not None else None
@@ -101,6 +116,8 @@ class RawLink(asyncio.Protocol):
         self._user.link_lost(f"{type(exc).__name__}: {exc}" if exc is not None else self._reason)
         if self._on_lost is not None:
             self._on_lost(exc)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 def _tune(transport: asyncio.Transport) -> None:
