@@ -28,7 +28,7 @@ from tunneler.frames import Hello, HelloOk
 from tunneler.links.aio import dial_aiohttp
 from tunneler.links.base import Link, LinkUser
 from tunneler.links.dial import DialTarget, client_tls, dial
-from tunneler.links.listen import TunnelListener
+from tunneler.links.listen import Peer, TunnelListener
 from tunneler.ports import StreamRequest
 from tunneler.relay import SocketEnd, StreamEnd, dial_tcp
 from tunneler.session import TunnelSession
@@ -59,8 +59,8 @@ async def hub(listen: tuple[str, int], tls_dir: str, link_kind: str) -> None:
         up.set()
         return HelloOk(session="rig")
 
-    async def authenticate(request: web.Request) -> str:
-        return "rig"
+    async def authenticate(request: web.Request) -> Peer:
+        return Peer("rig")
 
     app = web.Application()
     TunnelListener(CONFIG, authenticate, admit, own_transport=link_kind == "websockets").add_to(app)

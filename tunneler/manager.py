@@ -47,6 +47,7 @@ class ConnectionManager:
         replica: id of this replica, told to agents.
         on_change: told each change of a target's state.
         answer: adds to HELLO_OK what the hub knows (replicas, features, token lifetime); may raise `TunnelError`.
+        refusal: why no stream may be opened on a session now, "" if it may; asked for each stream.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class ConnectionManager:
         *,
         replica: str = "",
         on_change: Callable[[StateChanged], None] | None = None,
-        answer: Callable[[str, Hello], HelloOk] | None = None,
+        answer: Callable[[TunnelSession, Hello], HelloOk] | None = None,
+        refusal: Callable[[TunnelSession], str] = lambda _: "",
     ) -> None:
         self.config = config
         self._replica = replica
         self._on_change = on_change
         self._answer = answer
+        self._refusal = refusal
         self._table = ConnectionTable()
         self._live: dict[str, TunnelSession] = {}  # {session id: session}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}  # {target: who waits for a link}
@@ -80,7 +83,7 @@ class ConnectionManager:
         if self._draining:
             raise TunnelError("this replica drains")
         target = session.peer
-        answer = self._answer(target, hello) if self._answer is not None else HelloOk()
+        answer = self._answer(session, hello) if self._answer is not None else HelloOk()
         id_ = f"{self._replica or 'hub'}-{next(self._ids)}"
         admission = self._table.add(target, id_, hello.instance, session.loop.time())
         if not admission.accepted:
@@ -123,10 +126,9 @@ class ConnectionManager:
             session = self._live.get(entry.session)
             if session is not None:
                 now = session.statistics()
+                open_ = session.is_open and not self._refusal(session)
                 draining = now.state is SessionState.DRAINING
-                found[entry.session] = Health(
-                    session.is_open, draining, now.silent_seconds, now.rtt_seconds, now.streams_open
-                )
+                found[entry.session] = Health(open_, draining, now.silent_seconds, now.rtt_seconds, now.streams_open)
         return found
 
     def _tell(self, target: str, reason: str, *, duplicate: bool = False) -> None:

@@ -60,6 +60,7 @@ class TunnelSession:
 
     Attributes:
         peer: the name the other end was authenticated as.
+        proof: what proved that name, as `links.listen.Peer` brought it; it counts for this session alone.
         opened: done when the handshake is complete, with HELLO_OK at the agent; fails if it never is.
         closed: done when the session is over, with the reason.
         on_goaway, on_token: called for GOAWAY and AUTH.
@@ -71,6 +72,7 @@ class TunnelSession:
         config: TunnelConfig,
         *,
         peer: str = "",
+        proof: object = None,
         hello: Hello | None = None,
         admit: Admit | None = None,
         services: Services | None = None,
@@ -78,6 +80,7 @@ class TunnelSession:
         self.loop = asyncio.get_running_loop()
         self.config = config
         self.peer = peer
+        self.proof = proof
         self.protocol = TunnelProtocol(role, config, now=self.loop.time(), chance=random.random, hello=hello)
         self.opened: asyncio.Future[HelloOk] = self.loop.create_future()
         self.closed: asyncio.Future[str] = self.loop.create_future()

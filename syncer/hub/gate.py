@@ -7,17 +7,18 @@ from aiohttp import web
 from syncer.hub.identity import AgentIdentity, Identities, IdentityRefused
 from tunneler.errors import HandshakeRefused, TunnelError
 from tunneler.frames import Hello
+from tunneler.links.listen import Peer
 
 
 class IdentityGate:
-    """One per replica. All links of a target stand on one registration; `Identities.on_closed` ends the others."""
+    """One per replica. It remembers nothing: each session carries the identity that its own handshake proved, so a
+    newer registration lends nothing to a session that was on its way."""
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
-        self._agents: dict[str, AgentIdentity] = {}  # {target: of the newest handshake}
 
-    async def authenticate(self, request: web.Request) -> str:
-        """The target that the certificate of this connection speaks for.
+    async def authenticate(self, request: web.Request) -> Peer:
+        """The target that the certificate of this connection speaks for, with its `AgentIdentity`.
 
         Raises:
             HandshakeRefused: 401, 403 or 503, with the reason for people.
@@ -26,21 +27,20 @@ class IdentityGate:
             identity = self._identities.authenticate_request(request)
         except IdentityRefused as error:
             raise HandshakeRefused(error.status, str(error)) from None
-        self._agents[identity.target] = identity
-        return identity.target
+        return Peer(identity.target, identity)
 
-    def admit(self, target: str, hello: Hello) -> None:
-        """The cluster behind the agent must be the one that joined. Raises TunnelError."""
+    def admit(self, proof: object, hello: Hello) -> None:
+        """The identity still counts, and the cluster behind the agent is the one that joined. Raises TunnelError."""
+        refused = self.refusal(proof)
+        if refused:
+            raise TunnelError(refused)
+        assert isinstance(proof, AgentIdentity)
         try:
-            self._identities.check_cluster(self._agents[target], hello.cluster_uid)
+            self._identities.check_cluster(proof, hello.cluster_uid)
         except IdentityRefused as error:
             raise TunnelError(str(error)) from None
 
-    def refusal(self, target: str) -> str:
+    def refusal(self, proof: object) -> str:
         """Why no stream may be opened now; "" if one may."""
-        identity = self._agents.get(target)
-        return self._identities.still_valid(identity) if identity is not None else f"target {target} never connected"
-
-    def identity(self, target: str) -> AgentIdentity | None:
-        """Whose links are up, or were last."""
-        return self._agents.get(target)
+        assert isinstance(proof, AgentIdentity)
+        return self._identities.still_valid(proof)

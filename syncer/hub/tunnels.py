@@ -22,7 +22,7 @@ from syncer.metrics import Metrics
 from tunneler.config import TunnelConfig
 from tunneler.errors import CloseCode, HandshakeRefused, TunnelError
 from tunneler.frames import Hello, HelloOk
-from tunneler.links.listen import TunnelListener
+from tunneler.links.listen import Peer, TunnelListener
 from tunneler.manager import ConnectionManager, StateChanged
 from tunneler.ports import Opener
 from tunneler.session import TunnelSession
@@ -37,18 +37,22 @@ log = structlog.get_logger()
 class Gate(Protocol):
     """Who may be the agent of which target."""
 
-    async def authenticate(self, request: web.Request) -> str:
-        """Name of the target whose agent dials, from its credential alone.
+    async def authenticate(self, request: web.Request) -> Peer:
+        """The target whose agent dials, and what proves it, from its credential alone.
 
         Raises:
             HandshakeRefused: 401, 403 or 429; 503 where nobody can tell now.
         """
 
-    def admit(self, target: str, hello: Hello) -> None:
-        """Look at what the agent says of itself. Raises TunnelError: it is not the one that is registered."""
+    def admit(self, proof: object, hello: Hello) -> None:
+        """Look at what the agent says of itself. Raises TunnelError: it is not the one that is registered.
 
-    def refusal(self, target: str) -> str:
-        """Why no stream to the target may be opened now; "" if it may. Asked for each stream."""
+        Args:
+            proof: what `authenticate` gave for this connection.
+        """
+
+    def refusal(self, proof: object) -> str:
+        """Why no stream may be opened on a session of this proof now; "" if it may. Asked for each stream."""
 
 
 @dataclass
@@ -84,7 +88,13 @@ class Tunnels:
         self._replica = replica
         self._draining = False
         config = TunnelConfig(drain_seconds=drain_seconds)
-        self._manager = ConnectionManager(config, replica=replica, on_change=self._changed, answer=self._answer)
+        self._manager = ConnectionManager(
+            config,
+            replica=replica,
+            on_change=self._changed,
+            answer=self._answer,
+            refusal=lambda session: gate.refusal(session.proof),
+        )
         self._listener = TunnelListener(config, self._authenticate, self._admit)
         self._targets: dict[str, _Target] = {}  # those with a link, now or earlier
         self._expected: set[str] = set()
@@ -107,10 +117,7 @@ class Tunnels:
 
     def opener(self, target: str) -> Opener | None:
         """What opens streams to a target; None where no target of that name has a tunnel (`FindOpener`)."""
-        if target in self._targets:
-            if self._gate.refusal(target):
-                return None
-        elif target not in self._expected:
+        if target not in self._targets and target not in self._expected:
             return None
         return self._manager.opener(target)
 
@@ -154,7 +161,7 @@ class Tunnels:
 
     # Sessions -------------------------------------------------------------------------------------------------------
 
-    async def _authenticate(self, request: web.Request) -> str:
+    async def _authenticate(self, request: web.Request) -> Peer:
         if self._draining:
             raise HandshakeRefused(503, "this replica ends", retry_after_seconds=RETRY_SECONDS)
         try:
@@ -163,11 +170,11 @@ class Tunnels:
             log.info("agent refused", remote=request.remote, status=error.status, reason=str(error))
             raise
 
-    def _answer(self, target: str, hello: Hello) -> HelloOk:
+    def _answer(self, session: TunnelSession, hello: Hello) -> HelloOk:
         skew = version_skew(self._version, hello.software)
         if skew:
             raise TunnelError(skew)
-        self._gate.admit(target, hello)
+        self._gate.admit(session.proof, hello)
         return HelloOk(software=self._version)
 
     def _admit(self, session: TunnelSession, hello: Hello) -> HelloOk:

@@ -15,7 +15,7 @@ from tunneler.errors import CloseCode
 from tunneler.frames import Hello, HelloOk
 from tunneler.links.base import LinkUser
 from tunneler.links.dial import DialTarget, dial
-from tunneler.links.listen import TunnelListener
+from tunneler.links.listen import Peer, TunnelListener
 from tunneler.ports import Opener, Services
 from tunneler.session import TunnelSession
 
@@ -30,8 +30,8 @@ async def tunnel(services: Services) -> AsyncIterator[Opener]:
         admitted.set_result(session)
         return HelloOk(session="test")
 
-    async def authenticate(request: web.Request) -> str:
-        return "east"
+    async def authenticate(request: web.Request) -> Peer:
+        return Peer("east")
 
     app = web.Application()
     TunnelListener(config, authenticate, admit).add_to(app)

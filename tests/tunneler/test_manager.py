@@ -15,7 +15,7 @@ from tunneler.core import Role
 from tunneler.errors import CloseCode, HandshakeRefused, LinkLost, NoLink, TunnelError
 from tunneler.frames import Hello
 from tunneler.links.dial import DialTarget, dial
-from tunneler.links.listen import TunnelListener
+from tunneler.links.listen import Peer, TunnelListener
 from tunneler.manager import MAX_WAITING, ConnectionManager, LinkKeeper, StateChanged
 from tunneler.ports import Opener
 from tunneler.session import TunnelSession
@@ -36,8 +36,8 @@ class Hub:
         self.changed.set()
 
     async def start(self) -> web.AppRunner:
-        async def authenticate(request: web.Request) -> str:
-            return request.headers["X-Target"]
+        async def authenticate(request: web.Request) -> Peer:
+            return Peer(request.headers["X-Target"])
 
         app = web.Application()
         TunnelListener(self.manager.config, authenticate, self.manager.admit).add_to(app)

@@ -18,7 +18,7 @@ from tunneler.core import Role, SessionState
 from tunneler.errors import CloseCode, HandshakeRefused, LinkLost, NoLink, StreamCode, StreamRefused, StreamReset
 from tunneler.frames import Hello, HelloOk
 from tunneler.links.dial import DialTarget, client_tls, dial
-from tunneler.links.listen import TunnelListener
+from tunneler.links.listen import Peer, TunnelListener
 from tunneler.links.proxies import Proxy
 from tunneler.ports import Service, StreamRequest, StreamTransport
 from tunneler.relay import SocketEnd, StreamEnd, dial_tcp
@@ -102,13 +102,13 @@ class World:
         self.sessions.append(session)
         return HelloOk(session=f"s-{len(self.sessions)}")
 
-    async def authenticate(self, request: web.Request) -> str:
+    async def authenticate(self, request: web.Request) -> Peer:
         word = request.headers.get("Authorization", "")
         if word == "Bearer slow down":
             raise HandshakeRefused(429, "later", retry_after_seconds=7)
         if word != "Bearer good":
             raise HandshakeRefused(401, "who are you")
-        return "east"
+        return Peer("east")
 
     def record(self, request: StreamRequest) -> asyncio.Protocol:
         self.last = Recorder()

@@ -16,7 +16,7 @@ from aiohttp import web
 from tunneler.config import MAX_MESSAGE_BYTES, PATH, SUBPROTOCOL
 from tunneler.errors import HandshakeRefused
 from tunneler.links.base import LinkUser
-from tunneler.links.dial import DIAL_TIMEOUT_SECONDS, DialTarget, client_tls
+from tunneler.links.dial import DIAL_TIMEOUT_SECONDS, DialTarget, client_tls, hub_address, refused
 from tunneler.links.raw import HIGH_WATER_BYTES, LINGER_SECONDS
 
 WebSocket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
@@ -105,6 +105,7 @@ async def dial_aiohttp(target: DialTarget, make_user: Callable[[], LinkUser]) ->
     Raises:
         HandshakeRefused: with the hub's HTTP status, or 0 if there was none.
     """
+    hub_address(target.url)
     tls = target.tls or client_tls()
     proxy = target.proxy
     client = aiohttp.ClientSession(trust_env=False)
@@ -124,7 +125,7 @@ async def dial_aiohttp(target: DialTarget, make_user: Callable[[], LinkUser]) ->
             )
     except aiohttp.WSServerHandshakeError as error:
         await client.close()
-        raise HandshakeRefused(error.status, f"the hub answered {error.status}") from error
+        raise refused(error.status, "", error.headers or {}) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         await client.close()
         raise HandshakeRefused(0, f"{type(error).__name__}: {error}") from error

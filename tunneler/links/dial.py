@@ -58,16 +58,10 @@ async def dial(target: DialTarget, make_user: Callable[[], LinkUser]) -> tuple[R
     Raises:
         HandshakeRefused: with the hub's or the proxy's HTTP status, or 0 if there was none.
     """
-    parts = urlsplit(target.url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host:
-        raise HandshakeRefused(0, f"no address of a hub: {target.url}")
-    if parts.scheme == "http" and host not in ("127.0.0.1", "::1", "localhost"):
-        raise HandshakeRefused(0, "a hub is reached by https only")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    secure, host, port = hub_address(target.url)
     try:
         async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
-            transport, head = await _connect(target, parts.scheme == "https", host, port)
+            transport, head = await _connect(target, secure, host, port)
             try:
                 return await _upgrade(target, transport, head, make_user)
             except BaseException:
@@ -79,6 +73,32 @@ async def dial(target: DialTarget, make_user: Callable[[], LinkUser]) -> tuple[R
         raise HandshakeRefused(
             0, f"{host}:{port}: {error!s:.200}" if str(error) else f"{host}:{port}: {type(error).__name__}"
         ) from error
+
+
+def hub_address(url: str) -> tuple[bool, str, int]:
+    """(by TLS, host, port) of a hub's URL.
+
+    Raises:
+        HandshakeRefused: no URL of a hub, or plain HTTP to anything but this machine.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not host or parts.scheme not in ("http", "https"):
+        raise HandshakeRefused(0, f"no address of a hub: {url}")
+    secure = parts.scheme == "https"
+    if not secure and host not in ("127.0.0.1", "::1", "localhost"):
+        raise HandshakeRefused(0, "a hub is reached by https only")
+    return secure, host, port or (443 if secure else 80)
+
+
+def refused(status: int, reason: str, headers: Mapping[str, str]) -> HandshakeRefused:
+    """The hub answered something else than 101; its Retry-After counts if it is a number of seconds."""
+    wait = headers.get("Retry-After", "")
+    seconds = float(wait) if wait.isascii() and wait.isdigit() else None
+    return HandshakeRefused(status, f"the hub answered {status} {reason}".rstrip(), retry_after_seconds=seconds)
 
 
 async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tuple[asyncio.Transport, _Head]:
@@ -121,12 +141,7 @@ async def _upgrade(
     status, reason, headers = await head.read()
     if status != 101:
         body = await head.body()
-        wait = headers.get("Retry-After", "")
-        raise HandshakeRefused(
-            status,
-            f"the hub answered {status} {reason}{': ' + body if body else ''}",
-            retry_after_seconds=float(wait) if wait.isascii() and wait.isdigit() else None,
-        )
+        raise refused(status, f"{reason}{': ' + body if body else ''}", headers)
     try:
         client.process_response(Response(status, reason, headers))
     except InvalidHandshake as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 from websockets.utils import accept_key
@@ -19,8 +20,21 @@ from tunneler.links.aio import AiohttpLink, server_socket
 from tunneler.links.raw import RawLink
 from tunneler.session import Admit, TunnelSession
 
-Authenticate = Callable[[web.Request], Awaitable[str]]
-"""Who dials: the name its credential proves, or `HandshakeRefused` with 401, 403 or 429."""
+
+class Peer(NamedTuple):
+    """Who dials.
+
+    Attributes:
+        name: what its credential proves.
+        proof: what was looked at, for who admits the session and opens streams on it; the tunnel never looks inside.
+    """
+
+    name: str
+    proof: object = None
+
+
+Authenticate = Callable[[web.Request], Awaitable[Peer]]
+"""Who dials, or `HandshakeRefused` with 401, 403 or 429."""
 
 
 class TunnelListener:
@@ -54,7 +68,7 @@ class TunnelListener:
         transport = request.transport
         if transport is None:
             return web.Response(status=499)
-        session = TunnelSession(Role.HUB, self._config, peer=peer, admit=self._admit)
+        session = TunnelSession(Role.HUB, self._config, peer=peer.name, proof=peer.proof, admit=self._admit)
         if not self._own_transport:
             socket = server_socket()
             await socket.prepare(request)

@@ -27,6 +27,7 @@ from syncer.hub.gate import IdentityGate
 from syncer.hub.identity import AgentIdentity, Bindings, Closed, Identities, IdentityRefused
 from tunneler.errors import TunnelError
 from tunneler.frames import Hello
+from tunneler.links.listen import Peer
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -230,20 +231,35 @@ async def test_the_gate_lets_in_the_cluster_that_joined_and_nobody_after_the_end
     made = identities()
     gate = IdentityGate(made)
     connection: Any = Connection(der())
-    assert await gate.authenticate(connection) == "east"
-    gate.admit("east", Hello(cluster_uid="u1"))
-    assert (gate.refusal("east"), gate.identity("east")) == ("", BOUND)
+    assert await gate.authenticate(connection) == Peer("east", BOUND)
+    gate.admit(BOUND, Hello(cluster_uid="u1"))
+    assert gate.refusal(BOUND) == ""
     with pytest.raises(TunnelError, match="is the cluster u1, and this is the cluster u9"):
-        gate.admit("east", Hello(cluster_uid="u9"))
+        gate.admit(BOUND, Hello(cluster_uid="u9"))
     with pytest.raises(TunnelError, match="not told"):
-        gate.admit("east", Hello())
+        gate.admit(BOUND, Hello())
     made.bindings.registration("east-r1", None)
-    assert "join again" in gate.refusal("east")
-    assert gate.refusal("west")
+    assert "join again" in gate.refusal(BOUND)
     nobody: Any = Connection(None)
     for refused in (connection, nobody):
         with pytest.raises(TunnelError):
             await gate.authenticate(refused)
+
+
+async def test_a_handshake_on_its_way_gains_nothing_from_a_registration_that_replaces_its_own() -> None:
+    """S06, S07: each session stands on the certificate of its own connection, whoever else came in meanwhile."""
+    made = identities()
+    gate = IdentityGate(made)
+    shown: list[Any] = [Connection(der()), Connection(der(registration_uid="r2", generation=2))]
+    old = await gate.authenticate(shown[0])
+    made.bindings.registration("east-r2", registration("r2"))
+    new = await gate.authenticate(shown[1])
+    hello = Hello(cluster_uid="u1")
+    with pytest.raises(TunnelError, match="registration 1 of target east was replaced by registration 2"):
+        gate.admit(old.proof, hello)
+    gate.admit(new.proof, hello)
+    assert "was replaced" in gate.refusal(old.proof)
+    assert gate.refusal(new.proof) == ""
 
 
 def test_the_same_target_with_another_generation_is_another_identity() -> None:

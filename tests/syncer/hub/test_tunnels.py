@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tunneler.errors import CloseCode, HandshakeRefused, NoLink, TunnelError
 from tunneler.frames import Hello, HelloOk
 from tunneler.links.base import LinkUser
 from tunneler.links.dial import DialTarget, dial
+from tunneler.links.listen import Peer
 from tunneler.session import TunnelSession
 
 TARGET = {"X-Target": "east"}
@@ -28,20 +30,20 @@ class HeaderGate:
     """Believes a header; tests say what it refuses."""
 
     not_admitted: str = ""
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # {proof: why}
 
-    async def authenticate(self, request: web.Request) -> str:
+    async def authenticate(self, request: web.Request) -> Peer:
         name = request.headers.get("X-Target")
         if name is None:
             raise HandshakeRefused(401, "who are you?")
-        return name
+        return Peer(name, request.headers.get("X-Proof", ""))
 
-    def admit(self, target: str, hello: Hello) -> None:
-        if self.not_admitted:
-            raise TunnelError(self.not_admitted)
+    def admit(self, proof: object, hello: Hello) -> None:
+        if self.not_admitted or self.refusal(proof):
+            raise TunnelError(self.not_admitted or self.refusal(proof))
 
-    def refusal(self, target: str) -> str:
-        return self.refused.get(target, "")
+    def refusal(self, proof: object) -> str:
+        return self.refused.get(str(proof), "")
 
 
 class Echo(asyncio.Protocol):
@@ -66,6 +68,14 @@ class Place:
         self, *, instance: str = "one", version: str = "0.1.0", headers: dict[str, str] = TARGET
     ) -> tuple[TunnelSession, HelloOk]:
         """Dial; returns once the hub said yes."""
+        session, begin = await self.handshake(instance=instance, version=version, headers=headers)
+        begin()
+        return session, await asyncio.wait_for(asyncio.shield(session.opened), 10)
+
+    async def handshake(
+        self, *, instance: str, version: str = "0.1.0", headers: dict[str, str]
+    ) -> tuple[TunnelSession, Callable[[], None]]:
+        """Dial as far as the 101; what is returned beside the session says HELLO."""
         hello = Hello(agent="east", instance=instance, software=version)
 
         def make() -> LinkUser:
@@ -74,8 +84,7 @@ class Place:
 
         link, session = await dial(DialTarget(f"http://127.0.0.1:{self.port}", headers=headers), make)
         assert isinstance(session, TunnelSession)
-        session.attach(link)
-        return session, await asyncio.wait_for(asyncio.shield(session.opened), 10)
+        return session, functools.partial(session.attach, link)
 
     def metric(self, name: str, **labels: str) -> float:
         value = self.metrics.registry.get_sample_value(name, labels)
@@ -188,10 +197,30 @@ async def test_what_the_gate_says_of_the_hello_counts() -> None:
 
 async def test_no_stream_is_opened_for_a_target_that_does_not_count_any_more() -> None:
     async with hub() as place:
-        await place.agent()
-        assert place.tunnels.opener("east") is not None
-        place.gate.refused["east"] = "denied"
-        assert place.tunnels.opener("east") is None
+        await place.agent(headers={**TARGET, "X-Proof": "first"})
+        opener = place.tunnels.opener("east")
+        assert opener is not None
+        transport, _ = await opener.open_stream(Echo, "kube-api")
+        transport.abort()
+        place.gate.refused["first"] = "denied"
+        with pytest.raises(NoLink):
+            opener.open_stream_nowait(Echo, "kube-api")
+
+
+async def test_a_session_stands_on_the_proof_of_its_own_handshake() -> None:
+    """S07: one whose registration was replaced between the 101 and its HELLO is not admitted on the newer one's."""
+    async with hub() as place:
+        old, begin_old = await place.handshake(instance="one", headers={**TARGET, "X-Proof": "first"})
+        place.gate.refused["first"] = "was replaced"
+        await place.agent(instance="two", headers={**TARGET, "X-Proof": "second"})
+        begin_old()
+        with pytest.raises(TunnelError, match="was replaced"):
+            await asyncio.wait_for(asyncio.shield(old.opened), 10)
+        await until(lambda: place.tunnels.status("east").links == 1)
+        opener = place.tunnels.opener("east")
+        assert opener is not None
+        transport, _ = await opener.open_stream(Echo, "kube-api")
+        transport.abort()
 
 
 async def test_a_target_without_a_tunnel_has_no_opener_and_an_expected_one_waits_for_its_agent() -> None:

@@ -40,8 +40,13 @@ async def test_each_kind_of_link_carries_streams_to_each_other_kind(server: str,
         with pytest.raises(HandshakeRefused) as caught:
             await dial_aiohttp(DialTarget(world.url), make)
         assert caught.value.status == 401
-        with pytest.raises(HandshakeRefused):
-            await dial_aiohttp(DialTarget("http://127.0.0.1:1"), make)
+        with pytest.raises(HandshakeRefused) as caught:
+            await dial_aiohttp(DialTarget(world.url, {"Authorization": "Bearer slow down"}), make)
+        assert (caught.value.status, caught.value.retry_after_seconds) == (429, 7.0)
+        for url in ("http://hub.example.com", "ftp://hub", "http://127.0.0.1:1"):
+            with pytest.raises(HandshakeRefused) as caught:
+                await dial_aiohttp(DialTarget(url), make)
+            assert caught.value.status == 0
     assert isinstance(agent, TunnelSession)
     agent.attach(link)
     await agent.opened
