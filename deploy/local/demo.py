@@ -1,11 +1,13 @@
 """`python -m deploy.local.demo`: from nothing to a small shop that runs on two clusters; `make demo` calls it.
 
+The east is reached directly. The west is behind a tunnel: its agent dials out, and no credential of it goes upstream.
 Every step is the command that a person would type, and is shown as such. Running it again brings what is there up to
 date. It leaves everything running; `make down` ends it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shlex
@@ -23,6 +25,7 @@ import typer
 from deploy.local import ports
 from deploy.local.cli import DEFAULT_FOLDER
 from deploy.local.errors import GroundError
+from deploy.local.files import write_json
 from deploy.local.fleet import Fleet
 from deploy.local.plan import DEFAULT_TARGETS, UPSTREAM, FleetRequest
 from deploy.local.processes import end
@@ -30,9 +33,11 @@ from deploy.local.providers import provider
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = "examples/shop"
-REGIONS = {"east": "eu", "west": "us"}
-OPERATOR = "operator"  # its name in the fleet's process table, and of its log
+TUNNELLED = "examples/behind-nat"
+DIRECT_TARGET, TUNNELLED_TARGET = DEFAULT_TARGETS
+OPERATOR, AGENT = "operator", "agent-west"  # their names in the fleet's process table, and of their logs
 OPERATOR_SECONDS = 60.0  # until it is ready; 2 s on an idle machine
+JOIN_SECONDS = 60  # until an agent that is approved has its certificate, and until its target is Ready
 SHOP_SECONDS = 120  # until the shop is Available; a few seconds on an idle machine
 POD_COLUMNS = (
     "'POD:.metadata.name,STATUS:.status.phase,IMAGE:.spec.containers[0].image,"
@@ -63,20 +68,22 @@ class Demo:
             shell.show(f"kubectl --context {name} apply --server-side -f {EXAMPLE}/crd")
         self.say("the operator, in the background")
         self.start_operator(fleet)
-        self.say("the targets")
-        for name in DEFAULT_TARGETS:
-            kubeconfig = fleet.targets[name].kubeconfig
-            shell.show(
-                f"syncline target add {name} --target-kubeconfig {shlex.quote(str(kubeconfig))}"
-                f" --label region={REGIONS[name]} --allow '*.shop.example'"
-            )
+        self.say("east: the operator reaches it, with rights of its own")
+        shell.show(
+            f"syncline target add {DIRECT_TARGET} --label region=eu --allow '*.shop.example'"
+            f" --target-kubeconfig {_quoted(fleet.targets[DIRECT_TARGET].kubeconfig)}"
+        )
+        self.say("west: nobody reaches it; its agent dials the hub")
+        self.join(fleet, shell)
+        self.start_agent(fleet)
+        shell.show(f"kubectl wait --for=condition=Ready synctarget/{TUNNELLED_TARGET} --timeout={JOIN_SECONDS}s")
         self.say("the shop: applied once, upstream")
         shell.show(f"kubectl apply -f {EXAMPLE}")
         shell.show(f"kubectl -n shop wait --for=condition=Synced placement/shop --timeout={SHOP_SECONDS}s")
         shell.show(f"kubectl -n shop wait --for=condition=Available deployment/web --timeout={SHOP_SECONDS}s")
         self.say("it runs: upstream shows the sum over the targets")
         self.look_around(shell)
-        self.say(f"done. Everything keeps running; the operator's log is {self.log(fleet)}")
+        self.say(f"done. Everything keeps running; the operator's log is {fleet.table.log_path(OPERATOR)}")
         directory = "" if self.folder == DEFAULT_FOLDER else f" DIR={shlex.quote(str(self.folder))}"
         typer.echo(
             f'\nLook around:   eval "$(make -s env{directory})"   # kubectl (upstream, east, west) and syncline'
@@ -94,35 +101,89 @@ class Demo:
             shell.show(f"kubectl --context {name} -n shop get pods -l app=web -o custom-columns={POD_COLUMNS}")
         shell.show("syncline status deploy/web -n shop")
         shell.show("syncline status")
-
-    def log(self, fleet: Fleet) -> Path:
-        """The operator's log."""
-        return fleet.folder / "logs" / f"{OPERATOR}.log"
+        shell.show("syncline get targets")
 
     def start_operator(self, fleet: Fleet) -> None:
-        """Start it, a running one anew, and wait until it is ready.
+        """Start it, a running one anew, and wait until it is ready. Its ports stay: the agent knows the hub by them.
 
         Raises:
             GroundError: it ended, or is not ready in time; with the last lines of its log.
         """
         record = fleet.table.read(OPERATOR)
-        if record and record.alive:
+        if record:
             end([record])
-        http, hub = ports.choose(2, rng=random.Random())  # noqa: S311 - spreads fleets over ports, guards nothing
+        kept = fleet.folder / "run" / "operator.ports"
+        if not kept.exists():
+            chosen = ports.choose(2, rng=random.Random())  # noqa: S311 - spreads fleets over ports, guards nothing
+            write_json(kept, chosen)
+        http, hub = json.loads(kept.read_text())
         command = ["operator", "--http-bind", f"127.0.0.1:{http}", "--hub-bind", f"127.0.0.1:{hub}"]
-        argv = [sys.executable, "-m", "syncer.cli", *command, "--kubeconfig", str(fleet.upstream.kubeconfig)]
-        record = fleet.table.start(OPERATOR, argv, cwd=REPOSITORY)
+        self._start(fleet, OPERATOR, [*command, "--kubeconfig", str(fleet.upstream.kubeconfig)], http)
+
+    def join(self, fleet: Fleet, shell: Shell) -> None:
+        """The west asks to be a target, and is approved; nothing is asked again in a second run."""
+        shell.show(f"kubectl apply -f {TUNNELLED}/target.yaml")
+        folder = self.credentials(fleet)
+        if (folder / "agent.pem").exists():
+            self.say(f"it has joined already; its credentials are in {folder}")
+            return
+        token = json.loads(shell.ask(f"syncline token create {TUNNELLED_TARGET} -o json"))
+        joining = shell.start(
+            f"syncline join --hub {token['hub']} --token - --ca-hash {token['caHash']} --target {TUNNELLED_TARGET}"
+            f" --credentials {_quoted(folder)} --kubeconfig {_quoted(fleet.targets[TUNNELLED_TARGET].kubeconfig)}"
+            f" --wait {JOIN_SECONDS}",
+            given=token["token"],
+        )
+        registration = f"{TUNNELLED_TARGET}-{token['token'].partition('.')[0]}"
+        try:
+            shell.show(f"kubectl wait --for=create clusterregistration/{registration} --timeout={JOIN_SECONDS}s")
+            shell.show(f"syncline approve {TUNNELLED_TARGET}")
+            if joining.wait():
+                raise GroundError("`syncline join` failed", hint="what it said is above")
+        finally:
+            joining.kill()
+            joining.wait()
+
+    def start_agent(self, fleet: Fleet) -> None:
+        """Start the agent of the west, a running one anew, and wait until it has its link.
+
+        Raises:
+            GroundError: it ended, or has no link in time; with the last lines of its log.
+        """
+        record = fleet.table.read(AGENT)
+        if record:
+            end([record])
+        command = [
+            *("agent", "--credentials", str(self.credentials(fleet)), "--policy", f"{TUNNELLED}/agent-policy.yaml"),
+            *("--kubeconfig", str(fleet.targets[TUNNELLED_TARGET].kubeconfig)),
+        ]
+        typer.echo(f"$ {shlex.join(['syncline', *command])} &")
+        [http] = ports.choose(1, rng=random.Random())  # noqa: S311 - as above
+        self._start(fleet, AGENT, [*command, "--http-bind", f"127.0.0.1:{http}"], http)
+
+    def credentials(self, fleet: Fleet) -> Path:
+        """The agent's folder; `make down` removes it."""
+        return fleet.folder / "agents" / TUNNELLED_TARGET
+
+    def _start(self, fleet: Fleet, name: str, command: list[str], http: int) -> None:
+        """`syncline COMMAND` in the background, until its `/readyz` says yes."""
+        record = fleet.table.start(name, [sys.executable, "-m", "syncer.cli", *command], cwd=REPOSITORY)
         deadline = time.monotonic() + OPERATOR_SECONDS
         while not _ready(f"http://127.0.0.1:{http}/readyz"):
             if not record.alive or time.monotonic() > deadline:
                 what = "is not ready" if record.alive else "ended"
-                raise GroundError(f"the operator {what}: {self._last_lines(fleet)}", hint=f"read {self.log(fleet)}")
+                log = fleet.table.log_path(name)
+                raise GroundError(f"{name} {what}: {_last_lines(log)}", hint=f"read {log}")
             time.sleep(0.1)
 
-    def _last_lines(self, fleet: Fleet) -> str:
-        path = self.log(fleet)
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        return "\n  ".join(["its last lines:", *lines[-_LOG_LINES:]]) if lines else "it wrote nothing"
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n  ".join(["its last lines:", *lines[-_LOG_LINES:]]) if lines else "it wrote nothing"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _ready(url: str) -> bool:
@@ -147,18 +208,41 @@ class Shell:
         Raises:
             GroundError: it failed; what it said is on the screen already.
         """
+        self._run(command, keep=False)
+
+    def ask(self, command: str) -> bytes:
+        """`show`, but the last output is returned and not shown: it holds a secret."""
+        return self._run(command, keep=True)
+
+    def start(self, command: str, *, given: str) -> subprocess.Popen[bytes]:
+        """Run a line of one command in the background, with a line of standard input that is not shown."""
+        typer.echo(f"$ {command} &")
+        process = subprocess.Popen(  # noqa: S603 - lines of this module, no shell
+            shlex.split(command), stdin=subprocess.PIPE, cwd=REPOSITORY, env=self._environment
+        )
+        assert process.stdin is not None
+        process.stdin.write(f"{given}\n".encode())
+        process.stdin.close()
+        return process
+
+    def _run(self, command: str, *, keep: bool) -> bytes:
         typer.echo(f"$ {command}")
         said: bytes | None = None
         for argv, last in pipeline(command):
-            output = None if last else subprocess.PIPE
             done = subprocess.run(  # noqa: S603 - lines of this module, no shell
-                argv, input=said, stdout=output, cwd=REPOSITORY, env=self._environment, check=False
+                argv,
+                input=said,
+                stdout=subprocess.PIPE if keep or not last else None,
+                cwd=REPOSITORY,
+                env=self._environment,
+                check=False,
             )
             if done.returncode:
                 raise GroundError(
                     f"`{command}` failed", hint="`make status` tells what runs; logs are in the folder's logs/"
                 )
             said = done.stdout
+        return said or b""
 
 
 def pipeline(command: str) -> list[tuple[list[str], bool]]:

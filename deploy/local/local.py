@@ -25,7 +25,7 @@ from deploy.local.startup import ClusterStart, Launcher, PortTakenError
 
 _ATTEMPTS = 3
 _STARTING_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))  # more would starve each other past their own start deadlines
-_STATE = ("clusters", "run", "etcd", "home", FLEET_FILE, "kubeconfig")
+_STATE = ("clusters", "run", "etcd", "home", "agents", FLEET_FILE, "kubeconfig")
 
 
 class LocalProvider:

@@ -13,9 +13,11 @@ from typing import cast
 import pytest
 
 from deploy.local.assets import find
-from deploy.local.demo import OPERATOR, Shell, pipeline
+from deploy.local.demo import AGENT, OPERATOR, REPOSITORY, TUNNELLED, Shell, pipeline
 from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
+from syncer.agent.policy import parse_policy
+from syncer.agent.role import default_policy
 
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -36,6 +38,17 @@ def test_a_shown_line_is_run_as_words_and_pipes_without_a_shell(
     with pytest.raises(GroundError, match=r"`false \| printf never` failed"):
         shell.show("false | printf never")
     assert capfd.readouterr().out == "$ false | printf never\n"
+    assert shell.ask("printf secret") == b"secret"
+    reading = shell.start("cat", given="on standard input")
+    assert reading.wait() == 0
+    assert capfd.readouterr().out == "$ printf secret\n$ cat &\non standard input\n"
+
+
+def test_the_policy_of_the_agent_is_the_default_and_the_shop_s_own_kind() -> None:
+    example = parse_policy((REPOSITORY / TUNNELLED / "agent-policy.yaml").read_bytes())
+    default = default_policy()
+    assert example.sync[0].resources == ("*.shop.example",)
+    assert example.model_copy(update={"sync": example.sync[1:]}) == default
 
 
 @pytest.mark.real
@@ -57,11 +70,16 @@ def test_the_demo_runs_twice_and_down_leaves_nothing(tmp_path: Path) -> None:
         fleet = Fleet.load(folder)
         config = fleet.kubectl("west", "-n", "shop", "get", "configmap", "web", "-o", "json")
         assert json.loads(config.stdout)["data"]["currency"] == "USD"
-        operator = fleet.table.read(OPERATOR)
-        assert operator is not None
-        assert operator.alive
+        for name in (OPERATOR, AGENT):
+            process = fleet.table.read(name)
+            assert process is not None
+            assert process.alive
+        secrets = fleet.kubectl("upstream", "-n", "syncline-system", "get", "secrets", "-o", "name").stdout.split()
+        assert "secret/east" in secrets
+        assert "secret/west" not in secrets
         second = run("deploy.local.demo", "--dir", folder)
         assert second.returncode == 0, second.stdout + second.stderr
+        assert "it has joined already" in second.stdout
     finally:
         started = Fleet.load(folder).table.records() if (folder / "fleet.json").exists() else []
         ended = run("deploy.local", "down", "--dir", folder)
