@@ -34,7 +34,7 @@ class TunnelConfig:
         hello_timeout_seconds: from the start to the end of the handshake.
         ping_interval_seconds: PING after so long without sending, ± 20 % so that many links do not beat together.
         dead_after_seconds: the link is lost after so long without any byte.
-        service_timeout_seconds: for an acceptor's dial.
+        service_timeout_seconds: for an acceptor's dial; the opener waits as long for the answer to OPEN.
         max_pending_accepts: dials of an acceptor at once.
         write_high_bytes: unsent bytes of a stream from which its protocol is paused.
         write_low_bytes: and under which it goes on.

@@ -129,9 +129,18 @@ class SessionCore:
         """At the hub, after `HelloReceived`: accept the session."""
         if self.role is not Role.HUB or self.state is not SessionState.HANDSHAKE:
             raise TunnelError("welcome is the hub's answer to HELLO")
+        self._say(encode_hello(answer))
+        self._opened(answer)
+
+    def _opened(self, answer: HelloOk) -> None:
+        """The handshake is complete. Windows grow by the round trip, so it is measured before the first byte comes."""
         self.session_id = answer.session
         self.state = SessionState.OPEN
-        self._say(encode_hello(answer))
+        self._ping(self.liveness.measure(self._now))
+
+    def _ping(self, number: int) -> None:
+        self.liveness.sent(self._now)
+        self._control.append(encode(FrameType.PING, 0, number.to_bytes(8, "big")))
 
     def send_token(self, token: str) -> None:
         """At the agent: renew the credential of the live session."""
@@ -334,8 +343,7 @@ class SessionCore:
         elif self.state is not SessionState.HANDSHAKE:
             number = self.liveness.ping(now)
             if number is not None:
-                self.liveness.sent(now)
-                self._control.append(encode(FrameType.PING, 0, number.to_bytes(8, "big")))
+                self._ping(number)
         return self.take_events()
 
     def next_deadline(self) -> float | None:

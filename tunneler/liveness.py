@@ -48,8 +48,10 @@ class Liveness:
 
     def ping(self, now: float) -> int | None:
         """The number of a PING that is due, or None."""
-        if now < self._next_ping:
-            return None
+        return self.measure(now) if now >= self._next_ping else None
+
+    def measure(self, now: float) -> int:
+        """The number of a PING that leaves now."""
         self._number += 1
         self._measure_at = now + MEASURE_INTERVALS * self._interval
         if len(self._sent_at) >= 8:  # unanswered ones; more tell nothing

@@ -86,7 +86,8 @@ class Opener(Protocol):
     ) -> tuple[StreamTransport, P]:
         """Open without waiting for the acceptor: ``connection_made`` was called, bytes may be written.
 
-        Saves a round trip. A refusal arrives as ``connection_lost(StreamRefused)``.
+        Saves a round trip. A refusal arrives as ``connection_lost(StreamRefused)``; how long to wait for an answer is
+        up to the caller.
 
         Raises:
             StreamRefused: ``BUSY``, the limits of this end are reached; nothing was sent.
@@ -102,7 +103,8 @@ class Opener(Protocol):
         Cancelling it resets the stream.
 
         Raises:
-            StreamRefused: the acceptor said no (`StreamRefused.code` tells why); ``connection_made`` was not called.
+            StreamRefused: the acceptor said no, or nothing for 10 s (`StreamRefused.code` tells why);
+                ``connection_made`` was not called.
             LinkLost: the session ended meanwhile.
             NoLink: no session is up, or none came within the time that dials wait.
         """

@@ -156,8 +156,7 @@ class TunnelProtocol(SessionCore):
         if self.role is not Role.AGENT or self.state is not SessionState.HANDSHAKE:
             raise ProtocolError(CloseCode.PROTOCOL, "HELLO_OK where none belongs")
         answer = decode_hello_ok(payload)
-        self.session_id = answer.session
-        self.state = SessionState.OPEN
+        self._opened(answer)
         self._events.append(Welcomed(answer))
 
     def _on_open(self, stream_id: int, payload: bytes) -> None:

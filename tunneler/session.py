@@ -151,6 +151,9 @@ class TunnelSession:
         if not self._scheduled and core.wants_to_send:
             self.schedule()
 
+    def bytes_received(self) -> None:
+        self.protocol.liveness.received(self.loop.time())
+
     def pause_writing(self) -> None:
         self.protocol.link_writable = False
 
@@ -313,8 +316,13 @@ class TunnelSession:
                 answer.set_result(protocol)
 
         transport.opened = opened
+        seconds = self.config.service_timeout_seconds
         try:
-            return transport, await answer
+            async with asyncio.timeout(seconds):
+                return transport, await answer
+        except TimeoutError:
+            transport.abort(StreamCode.TIMEOUT)
+            raise StreamRefused(StreamCode.TIMEOUT, f"no answer to OPEN within {seconds:g} s", remote=False) from None
         except asyncio.CancelledError:
             transport.abort()
             raise
@@ -361,7 +369,13 @@ class TunnelSession:
             self._dials.add(task)
             task.add_done_callback(self._dials.discard)
 
+            def over(error: StreamReset | None) -> None:
+                task.cancel()
+
+            transport.opened = over  # the opener gave up
+
     def _accept(self, stream: Stream, transport: MuxTransport, protocol: asyncio.Protocol) -> None:
+        transport.opened = None
         if stream.id in self.protocol.streams:
             self.protocol.accept_stream(stream)
         # a stream that was reset meanwhile still tells its protocol, which may have something to close

@@ -272,14 +272,27 @@ def test_silence_is_pinged_and_ends_the_session_after_15_seconds() -> None:
     assert close_code(pair.hub) is CloseCode.TIMEOUT
 
 
+def test_both_ends_know_the_round_trip_before_the_first_byte() -> None:
+    """Windows grow by it: an end that only receives would not know it for seconds."""
+    pair = Pair(greet=False)
+    hub, agent = pair.hub.protocol, pair.agent.protocol
+    feed(pair.hub, agent.data_to_send(1.0), 1.1)
+    feed(pair.agent, hub.data_to_send(1.1), 1.2)
+    feed(pair.hub, agent.data_to_send(1.2), 1.3)
+    feed(pair.agent, hub.data_to_send(1.3), 1.4)
+    for core in (hub, agent):
+        assert core.liveness.rtt_seconds == core.pacer.rtt_seconds == pytest.approx(0.2)
+
+
 def test_a_pong_tells_the_round_trip() -> None:
     pair = Pair()
-    pair.now = 6.0
+    short = pair.hub.protocol.liveness.rtt_seconds
+    assert short is not None
     pair.hub.take(pair.hub.protocol.tick(6.0))
     ping = pair.hub.protocol.data_to_send(6.0)
     feed(pair.agent, ping, 6.01)
     feed(pair.hub, pair.agent.protocol.data_to_send(6.01), 6.03)
-    assert pair.hub.protocol.liveness.rtt_seconds == pytest.approx(0.03)
+    assert pair.hub.protocol.liveness.rtt_seconds == pytest.approx(1.25 * short)  # a longer one is believed slowly
 
 
 def test_draining_lets_streams_finish_and_opens_no_more() -> None:

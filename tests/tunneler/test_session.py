@@ -249,11 +249,14 @@ async def test_services_accept_at_once_or_after_a_dial_or_refuse(world: World) -
 
 
 async def test_a_cancelled_open_leaves_nothing_behind(world: World) -> None:
-    started = asyncio.Event()
+    started, ended = asyncio.Event(), asyncio.Event()
 
     async def slow() -> asyncio.Protocol:
         started.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
         raise AssertionError
 
     world.services["slow"] = lambda request: slow()
@@ -263,6 +266,7 @@ async def test_a_cancelled_open_leaves_nothing_behind(world: World) -> None:
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
+    await asyncio.wait_for(ended.wait(), 10)  # the dial behind it too
     transport, protocol = await hub.open_stream(Recorder, "echo")
     assert len(hub.protocol.streams) == 1
     assert len(agent.protocol.streams) == 1

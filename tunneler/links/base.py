@@ -12,6 +12,10 @@ class LinkUser(Protocol):
         """One whole message."""
         ...
 
+    def bytes_received(self) -> None:
+        """A part of a message: the peer lives. A thin link takes long for a whole one."""
+        ...
+
     def pause_writing(self) -> None:
         """The link holds enough; messages sent nevertheless are kept."""
         ...

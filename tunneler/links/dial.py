@@ -108,8 +108,22 @@ async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tu
         return await loop.create_connection(
             _Head, host, port, ssl=tls if secure else None, server_hostname=host if secure else None
         )
-    proxy = target.proxy
-    transport, head = await loop.create_connection(_Head, proxy.host, proxy.port)
+    transport, head = await loop.create_connection(_Head, target.proxy.host, target.proxy.port)
+    try:
+        await _pass_proxy(target.proxy, transport, head, host, port)
+        if tls is None or not secure:
+            return transport, head
+        head = _Head()
+        upgraded = await loop.start_tls(transport, head, tls, server_hostname=host)
+        assert upgraded is not None
+        return upgraded, head
+    except BaseException:
+        transport.abort()
+        raise
+
+
+async def _pass_proxy(proxy: Proxy, transport: asyncio.Transport, head: _Head, host: str, port: int) -> None:
+    """CONNECT. Raises HandshakeRefused with the proxy's status."""
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
     if proxy.authorization:
@@ -117,15 +131,7 @@ async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tu
     transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
     status, reason, _ = await head.read()
     if status != 200:
-        transport.abort()
         raise HandshakeRefused(status, f"proxy {proxy.host}:{proxy.port} answered {status} {reason}")
-    if not secure:
-        return transport, head
-    head = _Head()
-    assert tls is not None
-    upgraded = await loop.start_tls(transport, head, tls, server_hostname=host)
-    assert upgraded is not None
-    return upgraded, head
 
 
 async def _upgrade(
@@ -163,6 +169,7 @@ class _Head(asyncio.Protocol):
         self.rest = bytearray()
         self._changed = asyncio.Event()
         self._lost = False
+        self._why = ""
 
     def data_received(self, data: bytes) -> None:
         self.rest += data
@@ -170,13 +177,14 @@ class _Head(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._why = f": {exc!s:.200}" if exc is not None else ""
         self._changed.set()
 
     async def read(self) -> tuple[int, str, Headers]:
         """(status, reason, headers); raises `HandshakeRefused`."""
         while (end := self.rest.find(b"\r\n\r\n")) < 0:
             if self._lost:
-                raise HandshakeRefused(0, "the connection was closed before an answer")
+                raise HandshakeRefused(0, f"the connection was closed before an answer{self._why}")
             if len(self.rest) > MAX_HEAD_BYTES:
                 raise HandshakeRefused(0, "the answer's head is above 16 KiB")
             self._changed.clear()

@@ -62,6 +62,8 @@ class RawLink(asyncio.Protocol):
             return
         for message in messages:
             user.message_received(message)
+        if not messages:
+            user.bytes_received()
         if codec.replies and self._transport is not None:
             self._transport.write(b"".join(codec.replies))
             codec.replies.clear()

@@ -141,7 +141,9 @@ async def test_a_round_trip_that_was_measured_is_never_told_as_none(seconds: flo
         await place.agent()
         await until(lambda: place.tunnels.status("east").links == 1)
         (counted,) = place.tunnels._targets["east"].sessions
-        counted.session.protocol.liveness.rtt_seconds = seconds
+        core = counted.session.protocol
+        await until(lambda: core.liveness.rtt_seconds is not None)
+        core.liveness.rtt_seconds = core.pacer._rtt = seconds
         assert place.tunnels.status("east").rtt_milliseconds == told
 
 

@@ -20,6 +20,9 @@ class User:
     def message_received(self, message: bytes) -> None:
         self.messages += 1
 
+    def bytes_received(self) -> None:
+        return
+
     def pause_writing(self) -> None:
         return
 
