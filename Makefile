@@ -17,12 +17,12 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status env unit lint fmt verify cover bench assets docs lock
+.PHONY: help demo test up down status env unit lint fmt verify cover bench bench-tunnel assets docs lock
 
 help: ## list these tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, unit, cover, bench) WORKERS=3; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
@@ -72,6 +72,9 @@ cover: $(READY) ## branch coverage of all tests, subprocesses included; fails un
 bench: $(READY) ## measure against the raw limit of the same API servers
 	@$(GROUND) assets > /dev/null
 	$(BIN)/python -m bench $(ARGS)
+
+bench-tunnel: $(READY) ## measure the tunnel beside direct TCP and one plain proxy hop; needs a C compiler
+	$(BIN)/python -m bench.tunnel $(ARGS)
 
 assets: $(READY) ## find or build the control-plane binaries and print their folder
 	@$(GROUND) assets
