@@ -61,15 +61,6 @@ class Process:
     links: TunnelLinks
 
 
-class CountingEngine(Engine):
-    """The engine, with the count that `.status.objects` of SyncTargets means."""
-
-    def objects(self, name: str) -> int:
-        """Objects of ours that are on the target; kept as they come and go, and not counted anew at each heartbeat."""
-        runtime = self.world.targets.get(name)
-        return runtime.synced if runtime is not None else 0
-
-
 class Term:
     """One term of leading. Built anew for each, so that nothing of an earlier term is left."""
 
@@ -77,7 +68,7 @@ class Term:
         self._process = process
         settings = process.settings
         self._events = EventRecorder(process.upstream, process.metrics)
-        self.engine = CountingEngine(
+        self.engine = Engine(
             upstream=process.upstream,
             hub_id=process.hub_id,
             workspace=process.hub_id,

@@ -47,7 +47,9 @@ async def remove(request: RemoveRequest, access: Access) -> None:
         if request.kubeconfig:
             await _remove_identity(request, hub_id, uid)
     emit(f"Target {name} is removed; what ran there {'keeps running' if orphan else 'is deleted'}.")
-    if not request.kubeconfig:
+    if "tunnel" in (target["spec"].get("connection") or {}):
+        emit("Its agent is not let in any more: end it there, and remove its credentials folder.")
+    elif not request.kubeconfig:
         left = identity.identity_name(hub_id)
         emit(
             f"On the cluster remains ServiceAccount {SYSTEM_NAMESPACE}/{left} with its role; to remove it too:\n"

@@ -55,8 +55,12 @@ class StatusReporter:
             return  # just started: what an earlier leader wrote stands until there is an answer
         token, why = self._engine.frozen(self._name) or ("", "")
         frozen = FrozenStatus(token=token, since=self._frozen_since(token), message=why) if token else None
-        facts = replace(facts, objects=self._engine.objects(self._name), frozen=frozen, stopped="" if token else why)
-        status = build_status(facts, self._written or SyncTargetStatus(), now=self._now())
+        before = self._written or SyncTargetStatus()
+        objects = self._engine.objects(self._name)
+        if objects is None:
+            objects = before.objects
+        facts = replace(facts, objects=objects, frozen=frozen, stopped="" if token else why)
+        status = build_status(facts, before, now=self._now())
         ready = any(found.type == "Ready" and found.status == "True" for found in status.conditions)
         self._metrics.target_ready.labels(self._name).set(ready)
         if not worth_writing(status, self._written, age_seconds=self._clock() - self._written_at):

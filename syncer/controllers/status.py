@@ -98,13 +98,14 @@ def worth_writing(new: SyncTargetStatus, written: SyncTargetStatus | None, *, ag
 
     Args:
         written: what was sent last, None if nothing was.
-        age_seconds: since then. Heartbeats, round trips and counts alone wait; everything else goes at once.
+        age_seconds: since then. Heartbeats, round trips and counts alone wait; everything else goes at once,
+            and so do the first objects of a target.
     """
     if written is None:
         return True
     if _lasting(new) != _lasting(written):
         return True
-    if new.objects != written.objects and age_seconds >= COUNT_WRITE_SECONDS:
+    if new.objects != written.objects and (age_seconds >= COUNT_WRITE_SECONDS or not written.objects):
         return True
     return new.last_heartbeat_time != written.last_heartbeat_time and age_seconds >= HEARTBEAT_WRITE_SECONDS
 

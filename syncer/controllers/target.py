@@ -453,7 +453,7 @@ class TargetSession:
             return ""
         if not self._verdict.reachable:
             return f"objects on it cannot be removed while it does not answer: {self._verdict.message}"
-        waits = f"{self._around.engine.objects(self.name)} objects on it are being removed"
+        waits = f"{self._around.engine.objects(self.name) or 0} objects on it are being removed"
         moving = self._around.engine.moving(self.name)
         if moving:
             waits += (

@@ -345,9 +345,10 @@ class Engine:
             return False  # also while a look-up of kinds may still start to watch more of the target
         return all(pair.outcome.state is State.GONE for _, pair in self.world.pairs_on(name))
 
-    def objects(self, name: str) -> int:
-        """Objects that are, or should be, on a target."""
-        return sum(pair.outcome.state is not State.GONE for _, pair in self.world.pairs_on(name))
+    def objects(self, name: str) -> int | None:
+        """Objects of ours that are on a target; None while nobody has read what is there."""
+        runtime = self.world.targets.get(name)
+        return runtime.synced if runtime is not None and runtime.read else None
 
     def moving(self, name: str) -> list[str]:
         """Objects that stay on a target until they are ready on another one, each with where."""

@@ -111,6 +111,8 @@ class Problems:
         for target, pair in source.pairs.items():
             for reason, message in self.of_pair(source, target, pair):
                 spoken.add(target)
+                if reason == Reason.FROZEN and self._world.frozen:
+                    continue  # so is everything; it is said once, of the upstream
                 trouble = self._about(source, target, reason, message, pair.since)
                 if trouble.placement and reason in _AWAY and pair.outcome.state is State.PENDING:
                     about = trouble._replace(object="", message="", since=0.0)
@@ -239,6 +241,7 @@ class Problems:
         if self._world.frozen:
             message = f"nothing is written anywhere: {self._world.frozen}"
             yield Trouble(reason=Reason.FROZEN, message=message, hint=_CRDS_HINT)
+            return  # the rest follows from it
         blind = self._sight.blind(None)
         if blind:
             yield Trouble(reason=Reason.RETRYING, message=blind)

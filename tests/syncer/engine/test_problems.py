@@ -174,6 +174,18 @@ def test_a_status_that_cannot_be_true_is_told(realm: Realm) -> None:
     assert only(realm.reports.problems()).reason == "InvalidStatus"
 
 
+def test_without_our_crds_one_line_says_what_holds_everything(realm: Realm) -> None:
+    """And what to do: nothing of `syncline ack`, which would not help."""
+    realm.place()
+    source = landed(realm)
+    realm.world.frozen = "CustomResourceDefinition placements.syncline.io is not installed"
+    for target in ("east", "west"):
+        realm.settle(source, target, State.PENDING, Reason.FROZEN, f"nothing is written anywhere: {realm.world.frozen}")
+    found = only(realm.reports.problems())
+    assert (found.object, found.target, found.reason) == ("", "", "Frozen")
+    assert "syncline crds" in found.hint
+
+
 def test_an_autoscaler_that_stays_behind_is_told(realm: Realm) -> None:
     realm.place()
     landed(realm)
