@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from syncer.agent.headers import forwarded
 from syncer.agent.policy import BadIdentity, Identity, Policy, read_identity
 from syncer.errors import SyncError
 from syncer.kube.apirequest import Attributes, read_request
@@ -28,9 +29,7 @@ from syncer.kube.http1 import (
     RequestHead,
     ResponseHead,
     ResponseReader,
-    connection_names,
     parse_request_head,
-    plain_name,
     serialize,
     status_answer,
 )
@@ -38,12 +37,8 @@ from syncer.kube.http1 import (
 CONNECT_SECONDS: Final = 10.0
 GRANT_SECONDS: Final = 5.0  # how long a grant is used without asking whether it is still the one to use
 JUDGED: Final = 2048  # answers of the policy that are remembered
+JUDGED_HEAD: Final = 4096  # bytes; what a longer head asks for is judged anew, so that memory stays bounded
 LINGER_SECONDS: Final = 2.0  # for what is on its way back, once the hub ended a raw stream and TLS cannot say so
-_IMPERSONATE: Final = b"impersonate-"
-# Identity is ours to give, and what proxies before us noted is nobody's business behind us.
-_DROPPED: Final = frozenset({b"authorization", b"host", b"content-length", b"cookie", b"cookie2", b"forwarded", b"via"})
-_DROPPED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"proxy-")
-
 log = structlog.get_logger()
 
 
@@ -63,12 +58,33 @@ class KubeApi:
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.authority = parts.netloc.encode("ascii")
         self.prefix = parts.path.rstrip("/")
-        self.open_streams = 0
+        self._streams: set[KubeApiStream] = set()
         self._grant: Grant | None = None
         self._asked = 0.0
 
-    def refusal(self, asked: Attributes, identity: Identity | None) -> str:
+    @property
+    def open_streams(self) -> int:
+        """How many the hub has open."""
+        return len(self._streams)
+
+    def use(self, policy: Policy) -> bool:
+        """Judge by this policy from now on, what is under way too: what it does not allow ends.
+
+        Returns:
+            False if it is the one in use.
+        """
+        if policy == self._policy:
+            return False
+        self._policy = policy
+        self._judged.clear()
+        for stream in list(self._streams):
+            stream.judge_again()
+        return True
+
+    def refusal(self, asked: Attributes, identity: Identity | None, *, remember: bool = False) -> str:
         """Why a request may not pass, "" if it may."""
+        if not remember:
+            return self._policy.refusal(asked, identity)
         key = (asked, identity)
         known = self._judged.get(key)
         if known is None:
@@ -79,7 +95,7 @@ class KubeApi:
 
     def protocol(self) -> KubeApiStream:
         """What serves the next stream."""
-        return KubeApiStream(self)
+        return KubeApiStream(self, self._streams)
 
     def grant_nowait(self) -> Grant | None:
         """The grant in use, None if it is time to ask for it."""
@@ -139,11 +155,15 @@ class _ApiConnection(asyncio.Protocol):
 class KubeApiStream(asyncio.Protocol):
     """One stream: requests one after another, or one upgrade."""
 
-    def __init__(self, service: KubeApi) -> None:
+    def __init__(self, service: KubeApi, streams: set[KubeApiStream]) -> None:
+        """Args: streams: those that are open; it sees to its own place there."""
         self._service = service
+        self._streams = streams
         self._transport: asyncio.Transport | None = None
         self._buffer = b""  # what came and is not yet wanted: a head in pieces, or the next request
+        self._searched = 0  # no head ends in the buffer before this
         self._request: RequestHead | None = None  # in hand
+        self._asked: tuple[Attributes, Identity | None] | None = None  # with it; stays while the stream is raw
         self._answer: ResponseReader | None = None
         self._left = 0  # bytes of the request's body still to come
         self._chunks: Chunks | None = None
@@ -156,6 +176,7 @@ class KubeApiStream(asyncio.Protocol):
         self._raw = False
         self._ended = [False, False]  # raw: the hub, the API server will send no more
         self._api_is_full = False
+        self._hub_is_full = False
         self._reading = True
         self._linger: asyncio.TimerHandle | None = None
 
@@ -163,7 +184,7 @@ class KubeApiStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        self._service.open_streams += 1
+        self._streams.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._raw:
@@ -188,30 +209,42 @@ class KubeApiStream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._service.open_streams -= 1
+        self._streams.discard(self)
         self._transport = None
         self._close(abort=exc is not None or not self._raw)
 
     def pause_writing(self) -> None:
+        self._hub_is_full = True
         if self._api is not None:
             self._api.pause_reading()
+        self._pace()
 
     def resume_writing(self) -> None:
+        self._hub_is_full = False
         if self._api is not None:
             self._api.resume_reading()
+        self._next()
+        self._pace()
+
+    def judge_again(self) -> None:
+        """The policy changed."""
+        if self._asked is not None and (refusal := self._service.refusal(*self._asked)):
+            self._audit(*self._asked, refusal)
+            self._close(abort=True)
 
     # Requests.
 
     def _next(self) -> None:
-        """Take the next request out of the buffer, if it is whole."""
-        while self._request is None and self._buffer and self._transport is not None:
-            end = self._buffer.find(END)
+        """Take the next request out of the buffer, if it is whole, and if its answer would be read."""
+        while self._request is None and self._buffer and self._transport is not None and not self._hub_is_full:
+            end = self._buffer.find(END, self._searched)
             if end > HEAD_LIMIT or (end < 0 and len(self._buffer) > HEAD_LIMIT):
                 self._refuse(431, "the head of the request is too long", close=True)
                 return
             if end < 0:
+                self._searched = max(0, len(self._buffer) - len(END) + 1)
                 return
-            head, self._buffer = self._buffer[: end + 4], self._buffer[end + 4 :]
+            head, self._buffer, self._searched = self._buffer[: end + 4], self._buffer[end + 4 :], 0
             self._accept(head)
 
     def _accept(self, data: bytes) -> None:
@@ -225,12 +258,12 @@ class KubeApiStream(asyncio.Protocol):
         except BadIdentity as error:
             self._refuse(400, str(error), close=True)
             return
-        if refusal := self._service.refusal(asked, identity):
+        if refusal := self._service.refusal(asked, identity, remember=len(data) <= JUDGED_HEAD):
             self._audit(asked, identity, refusal)
             close = request.has_body or bool(request.upgrade) or not request.keep_alive
             self._refuse(403, refusal, close=close, head=request.method == "HEAD")
             return
-        self._request = request
+        self._request, self._asked = request, (asked, identity)
         self._answer = ResponseReader(request.method, self._on_head)
         self._left = request.length or 0
         self._chunks = Chunks(self._chunk) if request.length is None else None
@@ -347,13 +380,8 @@ class KubeApiStream(asyncio.Protocol):
         if head.status == 401 and self._grant is not None:
             self._service.rejected(self._grant)
             raise _OwnCredentialRefused("the API server refuses the agent's own credential")
-        if request.upgrade:
-            # The connection is never used again, whatever the API server makes of it.
-            line = head.raw[: head.raw.index(b"\r\n")]
-            dropped = connection_names(head.headers) - {b"transfer-encoding"}
-            kept = [(name, value) for name, value in head.headers if name not in dropped]
-            return serialize(line, [*kept, (b"connection", b"close")])
-        return head.end_to_end()
+        # The connection of an upgrade is never used again, whatever the API server makes of it.
+        return head.end_to_end(closing=bool(request.upgrade))
 
     def _switch(self) -> None:
         assert self._api is not None
@@ -369,7 +397,7 @@ class KubeApiStream(asyncio.Protocol):
         if answer is None or request is None or not answer.complete:
             return
         again = answer.reusable and self._body_done and request.keep_alive and not request.upgrade
-        self._request = self._answer = self._chunks = None
+        self._request = self._answer = self._chunks = self._asked = None
         if not again:
             self._close()
             return
@@ -426,7 +454,8 @@ class KubeApiStream(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Read from the hub only what can be passed on or is a request's head."""
-        wanted = not self._api_is_full and len(self._buffer) <= HEAD_LIMIT
+        unread = self._hub_is_full and self._request is None  # answers wait for the hub: no further questions
+        wanted = not self._api_is_full and not unread and len(self._buffer) <= HEAD_LIMIT
         if self._transport is None or self._transport.is_closing() or wanted == self._reading:
             return
         self._reading = wanted
@@ -451,7 +480,7 @@ class KubeApiStream(asyncio.Protocol):
             self._linger = None
         if self._opening is not None and asyncio.current_task() is not self._opening:
             self._opening.cancel()
-        self._request = self._answer = None
+        self._request = self._answer = self._asked = None
         self._buffer = b""
         api, self._api, self._connection = self._api, None, None
         if api is not None and not api.is_closing():
@@ -468,23 +497,3 @@ class KubeApiStream(asyncio.Protocol):
 
 class _OwnCredentialRefused(BadMessage):
     """401 from our own API server: not the hub's fault, and not the user's."""
-
-
-def forwarded(request: RequestHead, authority: bytes, authorization: str | None) -> list[tuple[bytes, bytes]]:
-    """The headers that go on to the API server: ours for identity and connection, the rest as sent."""
-    dropped = connection_names(request.headers) | _DROPPED
-    headers = [(b"host", authority)]
-    for name, value in request.headers:
-        if name.startswith(_IMPERSONATE):
-            headers.append((name, value))  # judged; kept even if Connection names it, for it is no hop's matter
-        elif name not in dropped and not name.startswith(_DROPPED_PREFIXES) and plain_name(name):
-            headers.append((name, value))
-    if authorization is not None:
-        headers.append((b"authorization", authorization.encode("ascii")))
-    if request.upgrade:
-        headers += [(b"connection", b"Upgrade"), (b"upgrade", request.upgrade)]
-    if request.length is None:
-        headers.append((b"transfer-encoding", b"chunked"))
-    elif request.length or request.method in ("POST", "PUT", "PATCH"):
-        headers.append((b"content-length", b"%d" % request.length))
-    return headers

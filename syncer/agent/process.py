@@ -24,6 +24,7 @@ from aiohttp import web
 from syncer.agent.credentials import AgentCredentials, keep_renewed
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.policy import Policy, load_policy
+from syncer.agent.policy_file import PolicyFile
 from syncer.agent.role import default_policy
 from syncer.errors import SyncError, TerminalError
 from syncer.hub.listener import listen
@@ -115,6 +116,7 @@ class Agent:
         self._credentials = AgentCredentials(settings.credentials)
         cluster = cluster_credentials(settings, self._environment)
         self._service = KubeApi(cluster, read_policy(settings.policy))
+        self._policy_file = PolicyFile(settings.policy, self._service.use) if settings.policy is not None else None
         self._cluster = ClusterClient(cluster, name="cluster")
         hubs = settings.hubs or (self._credentials.hub,)
         proxies = {url: find_proxy(url, self._environment, settings.proxy) for url in hubs}
@@ -129,6 +131,8 @@ class Agent:
 
     async def _serve(self, keepers: Mapping[str, LinkKeeper]) -> int:
         work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in keepers.values()]
+        if self._policy_file is not None:
+            work.append(self._policy_file.follow())
         tasks = [
             asyncio.create_task(one) for one in (*work, keep_renewed(self._credentials, proxy=self._settings.proxy))
         ]
@@ -220,6 +224,8 @@ class Agent:
         async def readyz(_: web.Request) -> web.Response:
             up = LinkState.CONNECTED in self._states.values() and not self._stop.is_set()
             lines = "".join(f"{url}: {state.value}\n" for url, state in self._states.items())
+            if self._policy_file is not None and self._policy_file.problem:
+                lines += f"policy of before: {self._policy_file.problem}\n"
             return web.Response(status=200 if up else 503, text=lines or "starting\n")
 
         app = web.Application(client_max_size=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import ssl
@@ -10,12 +11,14 @@ from typing import Final
 
 from aiohttp import web
 
+from syncer.hub.callers import HEAD_SECONDS, Strangers, factory
 from syncer.settings import Bind, StartError, flag_name
 
 # A caller that sends nothing, or reads nothing, is let go.
 KEEPALIVE_SECONDS: Final = 30.0
 SHUTDOWN_SECONDS: Final = 1.0
 MAX_HEADER: Final = 32_768  # bytes of one header line; a bearer token fits
+BACKLOG: Final = 1024  # connections that wait to be accepted: agents of a whole fleet may come at once
 
 
 @dataclass
@@ -23,10 +26,13 @@ class Listener:
     """A running listener; `bind` has the real port."""
 
     runner: web.AppRunner
+    server: asyncio.Server
     bind: Bind
+    strangers: Strangers
 
     async def close(self) -> None:
         """Stop listening; requests in hand get a moment."""
+        self.server.close()
         await self.runner.cleanup()
 
 
@@ -37,12 +43,14 @@ async def listen(
     setting: str,
     tls: ssl.SSLContext | None = None,
     cancel_handlers: bool = False,
+    strangers: Strangers | None = None,
 ) -> Listener:
     """Serve `app`.
 
     Args:
         setting: name of the setting that gave `bind`, for the message.
         cancel_handlers: a handler whose caller goes away is cancelled; for answers that may last for ever.
+        strangers: limits for callers that nobody knows yet.
     Raises:
         StartError: the address cannot be used.
     """
@@ -57,9 +65,18 @@ async def listen(
         max_field_size=MAX_HEADER,
     )
     await runner.setup()
-    site = web.TCPSite(runner, bind.host, bind.port, ssl_context=tls, reuse_address=True)
+    assert runner.server is not None
+    strangers = Strangers() if strangers is None else strangers
     try:
-        await site.start()
+        server = await asyncio.get_running_loop().create_server(
+            factory(runner.server, strangers),
+            bind.host,
+            bind.port,
+            ssl=tls,
+            ssl_handshake_timeout=HEAD_SECONDS if tls is not None else None,
+            reuse_address=True,
+            backlog=BACKLOG,
+        )
     except OSError as error:
         await runner.cleanup()
         what = os.strerror(error.errno) if error.errno else type(error).__name__
@@ -68,5 +85,5 @@ async def listen(
         raise StartError(
             f"cannot listen on {bind}: {what}", f"{hint}; choose another with --{flag_name(setting)}"
         ) from None
-    host, port = runner.addresses[0][:2]
-    return Listener(runner, Bind(str(host), int(port)))
+    host, port = server.sockets[0].getsockname()[:2]
+    return Listener(runner, server, Bind(str(host), int(port)), strangers)

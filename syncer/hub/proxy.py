@@ -18,13 +18,13 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from syncer.api.common import TARGET_NAME_MAX, TARGET_NAME_PATTERN
 from syncer.api.keys import GroupResource
 from syncer.api.names import GROUP
 from syncer.errors import SyncError
 from syncer.hub.auth import Access, Authenticator, Authorizer
+from syncer.hub.callers import Written
 from syncer.hub.proxy_exchange import (
     Dialer,
     ExchangeFailed,
@@ -34,15 +34,17 @@ from syncer.hub.proxy_exchange import (
     TargetUnavailable,
     UnknownTarget,
 )
-from syncer.hub.proxy_headers import lowered, passed_on, upgrade_of
+from syncer.hub.proxy_headers import from_web_page, lowered, passed_back, passed_on, upgrade_of
 from syncer.kube.apirequest import CHANNELS, REMEMBERED_LENGTH, Attributes, Path, attributes, parse_path
-from syncer.kube.http1 import BadMessage, Headers, ResponseHead, connection_names, serialize, status_answer
+from syncer.kube.http1 import HEAD_LIMIT, BadMessage, Headers, ResponseHead, body_length, serialize, status_answer
 
 PREFIX: Final = "targets"
 TARGETS: Final = GroupResource(GROUP, "synctargets")
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAME: Final = re.compile(TARGET_NAME_PATTERN)
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+OPEN_SECONDS: Final = 15.0  # for a link, and its agent's yes to a stream
+ANSWER_SECONDS: Final = 65.0  # from a whole request to the head of its answer; API servers give up after 60
 
 log = structlog.get_logger()
 
@@ -56,37 +58,28 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
-class Written(web.StreamResponse):
-    """What a handler returns when the answer is on the wire already."""
-
-    def __init__(self, *, keep: bool) -> None:
-        super().__init__()
-        self._keep = keep
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the caller may send another request."""
-        return self._keep
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
 class TargetProxy:
-    """Requests below `/targets/`. It authenticates by itself and never times out: watches are meant to last."""
+    """Requests below `/targets/`. It authenticates by itself; an answer that has begun may last for ever."""
 
-    def __init__(self, authenticator: Authenticator, authorizer: Authorizer, dialer: Dialer) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        dialer: Dialer,
+        *,
+        open_seconds: float = OPEN_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._pool = TargetPool(dialer)
+        self._open_seconds = open_seconds
+        self._answer_seconds = answer_seconds
 
     def add_to(self, app: web.Application) -> None:
         """Serve the paths in an application. Run it with `handler_cancellation`, or quiet watches of callers that
         are gone stay until their target speaks."""
-        app.router.add_route("*", f"/{PREFIX}/{{rest:.*}}", self.handle)
+        app.router.add_route("*", rf"/{PREFIX}/{{rest:[\s\S]*}}", self.handle, expect_handler=_expect)
 
     def close(self) -> None:
         """End the connections that wait; those in use end with their exchange."""
@@ -95,13 +88,20 @@ class TargetProxy:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         try:
+            return await self._answer(request)
+        except ConnectionError:
+            return Written(keep=False)  # the caller is gone
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
             return await self._handle(request)
         except BadMessage as error:
             answer = await self._say(request, Refused(error.status, str(error)), close=True)
             request.protocol.force_close()  # nobody knows where the next request begins
             return answer
         except Refused as error:
-            return await self._say(request, error, close=request.can_read_body)
+            # Whom nobody knows keeps no connection: those cost memory.
+            return await self._say(request, error, close=request.can_read_body or error.status == 401)
         except SyncError as error:
             refused = Refused(503, f"the upstream API server does not answer: {error}", retry_after=1)
             return await self._say(request, refused, close=request.can_read_body)
@@ -123,10 +123,15 @@ class TargetProxy:
         if request.version != (1, 1):
             raise BadMessage("only HTTP/1.1 is spoken here", 505)
         method, raw = request.method, request.raw_path
+        if sum(len(name) + len(value) + 4 for name, value in headers) + len(raw) > HEAD_LIMIT:
+            raise BadMessage("the head of the request is too long", 431)
         target, path, asked = (_split if len(raw) > REMEMBERED_LENGTH else _remembered)(method, raw)
-        upgrade = upgrade_of(headers)
-        if any(name == b"origin" for name, _ in headers):
-            # No browser is a caller here; one that is made to call brings its user's certificate along.
+        if sum(name == b"host" for name, _ in headers) != 1:
+            raise BadMessage("there must be exactly one Host")
+        upgrade, length = upgrade_of(headers), _body_length(headers)
+        if upgrade and length != 0:
+            raise BadMessage("an upgrade cannot have a body")
+        if from_web_page(headers):
             raise Refused(403, "requests of web pages are not answered")
         user = await self._authenticator.identify(request)
         if user is None:
@@ -136,17 +141,16 @@ class TargetProxy:
         access = Access(verb, TARGETS, name=target, subresource="proxy")
         if not await self._authorizer.allows(user, access):
             raise Refused(403, f'user "{user.name}" may not {verb} synctargets/proxy of {target} upstream')
-        length = _body_length(request, headers)
+        await _invite_body(request, headers)
         line = b"%b %b HTTP/1.1" % (method.encode("ascii"), path)
         head = serialize(line, passed_on(headers, user, upgrade=upgrade, length=length))
         if channel:
             log.info("channel opened", user=user.name, target=target, asked=str(asked))
-        return await self._exchange(request, target, head, upgrade=upgrade, length=length)
+        exchange = _Exchange(request, upgrade, length, None if _lasts(asked) else self._answer_seconds)
+        return await self._exchange(exchange, target, head)
 
-    async def _exchange(
-        self, request: web.Request, target: str, head: bytes, *, upgrade: bytes, length: int | None
-    ) -> web.StreamResponse:
-        exchange = _Exchange(request, upgrade, length)
+    async def _exchange(self, exchange: _Exchange, target: str, head: bytes) -> web.StreamResponse:
+        request, upgrade = exchange.request, exchange.upgrade
         connection = None if upgrade else self._pool.kept(target)
         if connection is not None:
             try:
@@ -156,7 +160,11 @@ class TargetProxy:
                 if not error.silent or request.method not in _SAFE_METHODS or exchange.wrote:
                     return await self._broken(exchange, target, error)
         try:
-            connection = await self._pool.open(target)
+            async with asyncio.timeout(self._open_seconds):
+                connection = await self._pool.open(target)
+        except TimeoutError:
+            why = f"its agent did not answer within {self._open_seconds:g} s"
+            raise Refused(504, f"target {target} cannot be reached: {why}", retry_after=1) from None
         except UnknownTarget:
             raise Refused(404, f"there is no target {target} behind the tunnel") from None
         except TargetUnavailable as error:
@@ -187,17 +195,19 @@ class TargetProxy:
             if exchange.request.transport is not None:
                 exchange.request.transport.abort()
             return Written(keep=False)
-        return await self._say(exchange.request, Refused(502, f"target {target}: {error}"), close=True)
+        return await self._say(exchange.request, Refused(error.status, f"target {target}: {error}"), close=True)
 
 
 class _Exchange:
     """One request on its way: its body out, the answer back."""
 
-    def __init__(self, request: web.Request, upgrade: bytes, length: int | None) -> None:
+    def __init__(self, request: web.Request, upgrade: bytes, length: int | None, answer_seconds: float | None) -> None:
+        """Args: answer_seconds: how long the target may take to begin its answer; None: for ever."""
         self.request = request
         self.wrote = False  # bytes of the answer went to the caller
         self.upgrade = upgrade
         self._length = length
+        self._answer_seconds = answer_seconds
 
     async def run(self, connection: TargetConnection, head: bytes) -> bool:
         """Returns whether the caller's connection may be kept.
@@ -211,23 +221,47 @@ class _Exchange:
             sending = asyncio.get_running_loop().create_task(self._send_body(connection))
         try:
             writer = self.request.writer
-            while data := await connection.read():
+            data = await self._first(connection, sending)
+            while data:
                 self.wrote = True
                 await writer.write(data)
                 await writer.drain()
+                data = await connection.read()
             if connection.switched:
                 await self._pump(connection)
                 return False
-            if sending is None:
-                return self.request.keep_alive
-            if not sending.done():
-                return False  # answered before it had read everything: neither side can be used again
-            await sending
-            return self.request.keep_alive
+            if sending is not None:
+                if not sending.done():
+                    return False  # answered before it had read everything: neither side can be used again
+                await sending
+            # Where the end of the connection is the end of the answer, the caller must see it.
+            return self.request.keep_alive and connection.framed
         finally:
             if sending is not None and not sending.done():
                 sending.cancel()
                 connection.abort()
+
+    async def _first(self, connection: TargetConnection, sending: asyncio.Task[None] | None) -> bytes:
+        """As `TargetConnection.read`, but not for ever once the whole request is sent."""
+        seconds = self._answer_seconds
+        if seconds is None:
+            return await connection.read()
+        loop = asyncio.get_running_loop()
+
+        def sent(_: object) -> None:
+            limit.reschedule(loop.time() + seconds)
+
+        try:
+            async with asyncio.timeout(None if sending is not None else seconds) as limit:
+                if sending is not None:
+                    sending.add_done_callback(sent)
+                try:
+                    return await connection.read()
+                finally:
+                    if sending is not None:
+                        sending.remove_done_callback(sent)
+        except TimeoutError:
+            raise ExchangeFailed(f"it did not answer within {seconds:g} s", silent=False, status=504) from None
 
     async def _send_body(self, connection: TargetConnection) -> None:
         try:
@@ -242,16 +276,7 @@ class _Exchange:
             await connection.send(b"0\r\n\r\n")
 
     def _on_head(self, head: ResponseHead) -> bytes:
-        if head.status == 101:
-            if not self.upgrade or head.header(b"upgrade").lower() != self.upgrade.lower():
-                raise BadMessage("it switched to what was not asked for")
-            return head.raw
-        if self.upgrade:
-            line = head.raw[: head.raw.index(b"\r\n")]
-            dropped = connection_names(head.headers) - {b"transfer-encoding"}
-            kept = [(name, value) for name, value in head.headers if name not in dropped]
-            return serialize(line, [*kept, (b"connection", b"close")])
-        return head.end_to_end()
+        return passed_back(head, upgrade=self.upgrade)
 
     async def _pump(self, connection: TargetConnection) -> None:
         """Everything raw until both sides ended."""
@@ -285,18 +310,32 @@ def _split(method: str, raw: str) -> tuple[str, bytes, Attributes]:
 _remembered = functools.lru_cache(maxsize=2048)(_split)  # clients ask for the same few paths again and again
 
 
-def _body_length(request: web.Request, headers: Headers) -> int | None:
+def _body_length(headers: Headers) -> int | None:
     """Bytes of the body, None for chunks.
 
     Raises:
         BadMessage: a framing or an encoding that is not passed on.
     """
-    coding = [value for name, value in headers if name == b"transfer-encoding"]
-    lengths = [value for name, value in headers if name == b"content-length"]
-    if coding and (lengths or [value.lower() for value in coding] != [b"chunked"]):
-        raise BadMessage("the only transfer coding is chunked, and without Content-Length")
-    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
-        raise BadMessage("Content-Length must be one number")
     if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
         raise BadMessage("bodies must not be compressed", 415)
-    return None if coding else int(lengths[0]) if lengths else 0
+    length = body_length(headers)
+    return 0 if length == -1 else length
+
+
+def _lasts(asked: Attributes) -> bool:
+    """Whether nobody knows when the target will have something to say: a watch, a channel, a log that is followed."""
+    return asked.verb == "watch" or asked.subresource in CHANNELS or asked.subresource in ("log", "proxy")
+
+
+async def _expect(request: web.Request) -> None:
+    """Not yet: who sends `Expect: 100-continue` is told to go on once it is known who that is."""
+
+
+async def _invite_body(request: web.Request, headers: Headers) -> None:
+    """Answer `Expect`, which ends here."""
+    expected = [value.lower() for name, value in headers if name == b"expect"]
+    if not expected:
+        return
+    if expected != [b"100-continue"]:
+        raise Refused(417, "the only expectation that is met is 100-continue")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

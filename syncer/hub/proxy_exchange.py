@@ -33,11 +33,13 @@ class ExchangeFailed(Exception):
 
     Attributes:
         silent: nothing of the answer had come, so on a kept connection the request may not even have been read.
+        status: what to answer, if nothing was answered yet.
     """
 
-    def __init__(self, message: str, *, silent: bool) -> None:
+    def __init__(self, message: str, *, silent: bool, status: int = 502) -> None:
         super().__init__(message)
         self.silent = silent
+        self.status = status
 
 
 class Dialer(Protocol):
@@ -126,6 +128,11 @@ class TargetConnection(asyncio.Protocol):
     def switched(self) -> bool:
         """The target answered 101."""
         return self._reader is not None and self._reader.switched
+
+    @property
+    def framed(self) -> bool:
+        """The answer tells by itself where it ends."""
+        return self._reader is not None and self._reader.framed
 
     def go_raw(self, peer: RawPeer) -> None:
         """From here on bytes go to `peer` as they come."""
@@ -306,6 +313,7 @@ class TargetPool:
         self._dialer = dialer
         self._clock = clock
         self._idle: dict[str, deque[TargetConnection]] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
 
     def kept(self, target: str) -> TargetConnection | None:
         """A connection that waits, if there is a usable one."""
@@ -334,11 +342,28 @@ class TargetPool:
         connection.kept_until = self._clock() + IDLE_SECONDS
         waiting = self._idle.setdefault(target, deque())
         waiting.append(connection)
-        while len(waiting) > IDLE_CONNECTIONS or waiting[0].kept_until <= self._clock() or not waiting[0].alive:
+        if len(waiting) > IDLE_CONNECTIONS:
             waiting.popleft().abort()
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """End those that waited long: each is a stream, and a connection of the agent to its API server."""
+        self._sweeping = None
+        now = self._clock()
+        for target, waiting in list(self._idle.items()):
+            while waiting and (waiting[0].kept_until <= now or not waiting[0].alive):
+                waiting.popleft().abort()
+            if not waiting:
+                del self._idle[target]
+        if self._idle:
+            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
 
     def close(self) -> None:
         """End all that wait."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         idle, self._idle = self._idle, {}
         for waiting in idle.values():
             for connection in waiting:

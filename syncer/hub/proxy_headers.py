@@ -1,7 +1,8 @@
-"""What of a caller's headers reaches a target, and who the target is told the caller is. Pure.
+"""What of a caller's headers reaches a target, who the target is told the caller is, and what comes back. Pure.
 
 A caller's word about identity counts for nothing: all of it is erased, in every spelling, and `Impersonate-*` is
-stamped from what upstream said about the caller's credential.
+stamped from what upstream said about the caller's credential. A target's word counts for its own answer only: nothing
+of it may send the caller, with their credential, elsewhere (CVE-2022-3172), or outlive it at the hub's name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from syncer.hub.auth import User
-from syncer.kube.http1 import BadMessage, Headers, connection_names, plain_name
+from syncer.kube.http1 import HOP_BY_HOP, BadMessage, Headers, ResponseHead, connection_names, plain_name
 
 UPGRADES: Final = (b"websocket", b"spdy/3.1")
 # The token of a browser, in a header that else is needed.
@@ -31,6 +32,9 @@ _ERASED_PREFIXES: Final = (
     b"ssl-client-",
     b"proxy-",
     b"x-syncline-",
+)
+_NOT_RETURNED: Final = frozenset(
+    {b"set-cookie", b"set-cookie2", b"strict-transport-security", b"alt-svc", b"clear-site-data", b"public-key-pins"}
 )
 _KEY_SAFE: Final = "!#$&'*+-.^_`|~"  # what a header's name may hold besides letters and digits; % is the escape
 
@@ -83,6 +87,30 @@ def passed_on(headers: Headers, user: User, *, upgrade: bytes, length: int | Non
     else:
         passed.append((b"content-length", b"%d" % length))
     return passed
+
+
+def passed_back(head: ResponseHead, *, upgrade: bytes) -> bytes:
+    """What the caller gets for the head of a target's answer.
+
+    Args:
+        upgrade: what the caller asked to change to; b"" for nothing.
+    Raises:
+        BadMessage: a change that was not asked for, or a redirect.
+    """
+    switched = head.status == 101
+    if switched and (not upgrade or head.header(b"upgrade").lower() != upgrade.lower()):
+        raise BadMessage("it switched to what was not asked for")
+    if 300 <= head.status < 400 and head.status != 304:
+        raise BadMessage("it answered with a redirect, and those are not passed on")
+    hops = HOP_BY_HOP - {b"connection", b"upgrade"} if switched else connection_names(head.headers)
+    # The connection of an upgrade is never used again, whatever the target made of it.
+    closing = bool(upgrade) and not switched
+    return head.without((hops - {b"transfer-encoding"}) | _NOT_RETURNED, closing=closing)
+
+
+def from_web_page(headers: Headers) -> bool:
+    """Whether a browser sends this. None is a caller here; one that is made to call brings its user's certificate."""
+    return any(name == b"origin" or name.startswith(b"sec-fetch-") for name, _ in headers)
 
 
 def _without_token(value: bytes) -> bytes:

@@ -9,7 +9,7 @@ Source: RFC 9112 sections 3 to 7, and section 11 on smuggling.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,8 @@ import httptools
 import orjson
 
 HEAD_LIMIT: Final = 65_536  # bytes of a head
-HEADER_LIMIT: Final = 128  # lines; kubectl sends below 20
+HEADER_LIMIT: Final = 128  # lines; kubectl sends below 20. Groups of an impersonated user are not counted
+INFORMATIONAL_LIMIT: Final = 16  # answers 1xx before the final one
 END: Final = b"\r\n\r\n"
 HOP_BY_HOP: Final = frozenset(
     {
@@ -51,6 +52,7 @@ _PHRASES: Final = {
     404: "Not Found",
     405: "Method Not Allowed",
     415: "Unsupported Media Type",
+    417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -60,6 +62,8 @@ _PHRASES: Final = {
 }
 # Ours alone: what is not of this form some server reads as another header (`X_Remote_User`), or drops.
 _NAME = re.compile(rb"[a-z0-9-]+")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the message
 
@@ -113,14 +117,18 @@ class ResponseHead:
         """The first value, b"" if there is none."""
         return next((value for key, value in self.headers if key == name), b"")
 
-    def end_to_end(self) -> bytes:
-        """The head without the headers that concern one connection alone; framing stays, for the body stays raw."""
-        dropped = connection_names(self.headers) - {b"transfer-encoding"}
-        if not dropped.intersection(name for name, _ in self.headers):
+    def without(self, names: Collection[bytes], *, closing: bool = False) -> bytes:
+        """The head without the headers of these names; `closing` adds that the connection ends."""
+        if not closing and not any(name in names for name, _ in self.headers):
             return self.raw
-        line = self.raw[: self.raw.index(b"\r\n")]
-        kept = [(name, value) for name, value in self.headers if name not in dropped]
-        return serialize(line, kept)
+        kept = [(name, value) for name, value in self.headers if name not in names]
+        if closing:
+            kept.append((b"connection", b"close"))
+        return serialize(self.raw[: self.raw.index(b"\r\n")], kept)
+
+    def end_to_end(self, *, closing: bool = False) -> bytes:
+        """The head without the headers that concern one connection alone; framing stays, for the body stays raw."""
+        return self.without(connection_names(self.headers) - {b"transfer-encoding"}, closing=closing)
 
 
 def connection_names(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
@@ -175,22 +183,16 @@ def parse_request_head(data: bytes) -> RequestHead:
 
 def _framing(headers: Headers) -> tuple[int | None, bytes]:
     """(length or None for chunked, protocol to upgrade to or b"")."""
-    length: int | None = 0
+    length = body_length(headers)
     upgrade = b""
     for name, value in headers:
-        if name == b"content-length":
-            length = int(value)  # llhttp has refused everything but one run of digits
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise BadMessage("the only transfer coding is chunked")
-            length = None
-        elif name == b"upgrade":
+        if name == b"upgrade":
             if upgrade:
                 raise BadMessage("Upgrade is given twice")
             upgrade = value
         elif name == b"expect" and value.lower() != b"100-continue":
             raise BadMessage("an unknown expectation")
-    return length, upgrade
+    return 0 if length == -1 else length, upgrade
 
 
 def parse_response_head(data: bytes) -> ResponseHead:
@@ -199,6 +201,8 @@ def parse_response_head(data: bytes) -> ResponseHead:
     Raises:
         BadMessage: anything that is not plain HTTP/1.1.
     """
+    if not data.startswith(b"HTTP/"):
+        raise BadMessage("an answer begins with its version")  # llhttp skips empty lines before it
     collector = _Collector()
     parser = httptools.HttpResponseParser(collector)
     try:
@@ -210,7 +214,29 @@ def parse_response_head(data: bytes) -> ResponseHead:
             raise BadMessage(f"not HTTP/1.1: {error}") from None
     if not collector.complete:
         raise BadMessage("not HTTP/1.1: the head is not whole")
-    return ResponseHead(parser.get_status_code(), collector.headers, data, parser.should_keep_alive())
+    status = parser.get_status_code()
+    if parser.get_http_version() != "1.1" or not 100 <= status < 600:
+        raise BadMessage("an answer of HTTP/1.1 is expected, with a status of three digits")
+    return ResponseHead(status, collector.headers, data, parser.should_keep_alive())
+
+
+def body_length(headers: Headers) -> int | None:
+    """Bytes of a message's body as its head says, -1 if it does not say; None for chunks.
+
+    Raises:
+        BadMessage: two framings, another coding than chunked, or a length that is not one plain number.
+    """
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if codings:
+        if lengths or [value.lower() for value in codings] != [b"chunked"]:
+            raise BadMessage("the only transfer coding is chunked, and without Content-Length")
+        return None
+    if not lengths:
+        return -1
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise BadMessage("Content-Length must be one number")
+    return int(lengths[0])
 
 
 class _Collector:
@@ -220,14 +246,17 @@ class _Collector:
         self.url = b""
         self.headers: Headers = []
         self.complete = False
+        self._counted = 0
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEADER_LIMIT:
+        name = name.lower()
+        self._counted += not name.startswith(b"impersonate-")
+        if self._counted > HEADER_LIMIT:
             raise BadMessage("too many headers", 431)
-        self.headers.append((name.lower(), value))
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -269,8 +298,9 @@ class ResponseReader:
     """One answer on a connection that is ours to read: gives what may be passed on, and knows its end.
 
     Attributes:
-        head: of the final answer, None until it came; 1xx are passed on and not remembered.
+        head: of the final answer, None until it came; of 1xx only 100 is passed on, and none is remembered.
         complete: every byte of the answer was read.
+        framed: the answer itself tells where it ends; else its connection's end does.
         switched: 101; everything from here on is raw.
         reusable: the connection may carry another request; only once complete.
     """
@@ -279,8 +309,10 @@ class ResponseReader:
         """Args: on_head: called once with the final head; gives the bytes to pass on in its place."""
         self.head: ResponseHead | None = None
         self.complete = False
+        self.framed = True
         self.switched = False
         self.reusable = False
+        self._informational = 0
         self._method = method
         self._on_head = on_head
         self._buffer = b""
@@ -295,18 +327,23 @@ class ResponseReader:
         """
         if self.head is not None:
             return self._body(data)
+        searched = max(0, len(self._buffer) - len(END) + 1)  # a head in many pieces is not read again from its start
         self._buffer += data
         passed = b""
         while self.head is None:
-            end = self._buffer.find(END)
+            end = self._buffer.find(END, searched)
             if end > HEAD_LIMIT or (end < 0 and len(self._buffer) > HEAD_LIMIT):
                 raise BadMessage("the head of the answer is too long")
             if end < 0:
                 return passed
             head = parse_response_head(self._buffer[: end + 4])
-            self._buffer = self._buffer[end + 4 :]
-            if 100 <= head.status < 200 and head.status != 101:
-                passed += head.raw
+            self._buffer, searched = self._buffer[end + 4 :], 0
+            if head.status < 200 and head.status != 101:
+                self._informational += 1
+                if self._informational > INFORMATIONAL_LIMIT:
+                    raise BadMessage("too many informational answers")
+                if head.status == 100:
+                    passed += _CONTINUE
                 continue
             self.head = head
             self._frame(head)
@@ -321,18 +358,21 @@ class ResponseReader:
         return self.complete
 
     def _frame(self, head: ResponseHead) -> None:
+        length = body_length(head.headers)
+        if head.status in (101, 204) and length not in (-1, 0):
+            raise BadMessage(f"an answer {head.status} has no body")
         if head.status == 101:
             self.switched = True
         elif self._method == "HEAD" or head.status in (204, 304):
             self._left, self.complete, self.reusable = 0, True, head.keep_alive
-        elif head.header(b"transfer-encoding"):
-            if head.header(b"transfer-encoding").lower() != b"chunked":
-                raise BadMessage("the only transfer coding is chunked")
+        elif length is None:
             self._chunks = Chunks()
-        elif length := head.header(b"content-length"):
-            self._left = int(length)
+        elif length >= 0:
+            self._left = length
             self.complete = self._left == 0
             self.reusable = self.complete and head.keep_alive
+        else:
+            self.framed = False
 
     def _body(self, data: bytes) -> bytes:
         if self.switched:

@@ -362,6 +362,53 @@ async def test_a_reader_that_stands_still_stops_the_server_and_not_our_memory() 
         assert sent < 64 * 1024 * 1024
 
 
+class Unread(asyncio.Transport):
+    """A stream whose far end asks and reads nothing until `read`."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.unread, self.reading = b"", True
+        self._protocol, self._full = protocol, False
+        protocol.connection_made(self)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.unread += data
+        if len(self.unread) > 65_536 and not self._full:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def read(self) -> bytes:
+        data, self.unread, self._full = self.unread, b"", False
+        self._protocol.resume_writing()
+        return data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None:
+        return
+
+
+def test_a_hub_that_asks_and_reads_nothing_waits() -> None:
+    """S63: answers do not pile up at the agent, and none is lost."""
+    question = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"  # refused by the policy
+    protocol = KubeApi(ClusterCredentials(Access("http://127.0.0.1:1")), POLICY).protocol()
+    stream = Unread(protocol)
+    protocol.data_received(question * 1000)
+    assert not stream.reading
+    assert len(stream.unread) < 70_000
+    answers = 0
+    while stream.unread:
+        answers += stream.read().count(b"HTTP/1.1 403 ")
+    assert (answers, stream.reading) == (1000, True)
+
+
 @pytest.mark.parametrize(
     "scenario",
     [

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from syncer.agent.kube_api import forwarded
+from syncer.agent.headers import forwarded
 from syncer.kube.http1 import (
     BadMessage,
     Chunks,
@@ -120,6 +120,21 @@ def test_after_a_switch_everything_is_raw(piece: int) -> None:
     passed, reader = read(SWITCH, piece=piece)
     assert passed == SWITCH
     assert (reader.switched, reader.complete) == (True, False)
+
+
+def test_of_informational_answers_only_the_invitation_passes_and_not_without_end() -> None:
+    """S33."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+    passed, _ = read(hints * 8 + b"HTTP/1.1 100 Continue\r\nConnection: x\r\nA: b\r\n\r\n" + LENGTH)
+    assert passed == EARLY
+    with pytest.raises(BadMessage, match="too many"):
+        read(hints * 17 + LENGTH)
+
+
+def test_an_answer_that_ends_with_its_connection_says_so() -> None:
+    assert not read(b"HTTP/1.1 200 OK\r\n\r\nhello")[1].framed
+    for answer in (LENGTH, CHUNKED, b"HTTP/1.1 204 No Content\r\n\r\n"):
+        assert read(answer)[1].framed
 
 
 def test_answers_without_a_body_end_with_their_head() -> None:

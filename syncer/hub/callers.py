@@ -1,0 +1,151 @@
+"""aiohttp's side of a connection, made fit for strangers: few of them, short heads, and one answer to what is no HTTP.
+
+aiohttp limits each header, not a head, and not how many callers wait without a word; each may cost memory before
+anybody knows who it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from syncer.kube.http1 import HEAD_LIMIT, status_answer
+
+HEAD_SECONDS: Final = 10.0  # from the connection, TLS included, to the end of its first head
+STRANGERS: Final = 1024  # connections without a request; beyond it the oldest goes
+_LOOK_SECONDS: Final = 1.0
+_UNKNOWN: Final = frozenset({401, 426, 429})  # answers to somebody whose connection is not worth its memory
+
+log = structlog.get_logger()
+
+
+class Written(web.StreamResponse):
+    """What a handler returns when the answer is on the wire already."""
+
+    def __init__(self, *, keep: bool) -> None:
+        super().__init__()
+        self._keep = keep
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the caller may send another request."""
+        return self._keep
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class Strangers:
+    """Connections of one listener that have sent no whole head yet, the oldest first.
+
+    Attributes:
+        limit: how many there may be.
+    """
+
+    def __init__(self, *, limit: int = STRANGERS, seconds: float = HEAD_SECONDS) -> None:
+        self.limit = limit
+        self._seconds = seconds
+        self._since: OrderedDict[Caller, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def add(self, caller: Caller) -> None:
+        """One more has connected."""
+        loop = asyncio.get_running_loop()
+        self._since[caller] = loop.time()
+        if len(self._since) > self.limit:
+            self._since.popitem(last=False)[0].cut()
+        if self._timer is None:
+            self._timer = loop.call_later(_LOOK_SECONDS, self._look)
+
+    def discard(self, caller: Caller) -> None:
+        """It has asked something, or is gone."""
+        self._since.pop(caller, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._since and loop.time() - next(iter(self._since.values())) > self._seconds:
+            self._since.popitem(last=False)[0].cut()
+        self._timer = loop.call_later(_LOOK_SECONDS, self._look) if self._since else None
+
+
+class Caller(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_head", "_strangers")
+
+    def __init__(self, manager: web.Server, strangers: Strangers, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._strangers = strangers
+        self._head = 0  # bytes of a head that is not whole
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._strangers.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._strangers.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._request_count:
+            self._strangers.discard(self)
+        if self._waiter is None or self._waiter.done():
+            self._head = 0  # a request is in hand: these were its bytes
+            return
+        self._head += len(data)
+        if self._head > HEAD_LIMIT and self.transport is not None:
+            self.transport.write(status_answer(431, "the head of the request is too long", close=True))
+            self.force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if resp.status in _UNKNOWN or request.version < (1, 1):
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP is the caller's fault, and anybody's: it fills no log. All else is a fault of ours."""
+        if status == 400:
+            log.debug("not HTTP", remote=request.remote, why=type(exc).__name__)  # its text holds what was sent
+            message = "the request is not HTTP/1.1, or above a limit"
+        else:
+            log.error("request failed", path=request.path, status=status, exc_info=exc)
+            message = "the request could not be answered; the log says why"
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if self.transport is not None:
+            self.transport.write(status_answer(status, message, close=True))
+        return Written(keep=False)
+
+
+def factory(server: web.Server, strangers: Strangers) -> Callable[[], Caller]:
+    """What makes the protocol of each new connection to `server`."""
+    loop, options = asyncio.get_running_loop(), server._kwargs
+    return lambda: Caller(server, strangers, loop=loop, **options)
