@@ -37,6 +37,7 @@ def placed(light: Installation, light_room: str) -> Iterator[str]:
     light.install_crds()
 
 
+@pytest.mark.timeout(300)  # it waits out two looks of the engine and starts the operator twice
 def test_deleting_our_crds_deletes_nothing_and_a_new_installation_goes_on(
     light: Installation, placed: str, audit: dict[str, AuditLog]
 ) -> None:

@@ -34,7 +34,8 @@ class Server:
         self.seen_tokens: set[str] = set()
         self._watches: list[asyncio.Queue[bytes]] = []
 
-    def say(self, event: dict[str, Any]) -> None:
+    async def say(self, event: dict[str, Any]) -> None:
+        await until(lambda: self._watches)  # a list may have been answered, and its watch not asked for yet
         for queue in self._watches:
             queue.put_nowait(json.dumps(event).encode() + b"\n")
 
@@ -122,9 +123,13 @@ async def test_names_of_known_new_and_deleted_targets_are_passed_on(tmp_path: An
     server = Server()
     async with running(server, tmp_path) as (edge, heard):
         await until(lambda: heard == ["east"])
-        server.say({"type": "ADDED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "2"}}})
+        await server.say(
+            {"type": "ADDED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "2"}}}
+        )
         await until(lambda: heard == ["east", "west"])
-        server.say({"type": "DELETED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "3"}}})
+        await server.say(
+            {"type": "DELETED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "3"}}}
+        )
         await until(lambda: heard == ["east", "west", "west"])
         assert edge.problem == ""
     assert server.seen_tokens == {"Bearer t0ken"}
@@ -138,7 +143,7 @@ async def test_an_error_event_in_the_stream_ends_kopf_and_it_is_started_again(
     server = Server()
     async with running(server, tmp_path) as (edge, heard):
         await until(lambda: heard == ["east"])
-        server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
+        await server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
         await until(lambda: edge.problem)
         assert "ended" in edge.problem
         assert edge.dead == ""
@@ -151,14 +156,20 @@ async def test_who_follows_later_hears_of_the_targets_that_are_there(tmp_path: A
     server = Server()
     async with running(server, tmp_path) as (edge, heard):
         await until(lambda: heard)
-        server.say({"type": "ADDED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "2"}}})
-        server.say({"type": "DELETED", "object": {"metadata": {"name": "east", "uid": "east", "resourceVersion": "3"}}})
+        await server.say(
+            {"type": "ADDED", "object": {"metadata": {"name": "west", "uid": "w", "resourceVersion": "2"}}}
+        )
+        await server.say(
+            {"type": "DELETED", "object": {"metadata": {"name": "east", "uid": "east", "resourceVersion": "3"}}}
+        )
         await until(lambda: heard.count("east") == 2)
         later: list[str] = []
         edge.follow(later.append)
         assert later == ["west"]
         edge.follow(None)
-        server.say({"type": "ADDED", "object": {"metadata": {"name": "north", "uid": "n", "resourceVersion": "4"}}})
+        await server.say(
+            {"type": "ADDED", "object": {"metadata": {"name": "north", "uid": "n", "resourceVersion": "4"}}}
+        )
         again: list[str] = []
         await until(lambda: edge._targets == {"west", "north"})
         edge.follow(again.append)
@@ -175,7 +186,7 @@ async def test_a_pause_after_a_failure_ends_when_somebody_was_elected(
     server = Server()
     async with running(server, tmp_path) as (edge, heard):
         await until(lambda: heard == ["east"])
-        server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
+        await server.say({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is on fire"}})
         await until(lambda: edge.problem)
         lists = server.lists
 
