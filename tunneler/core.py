@@ -35,7 +35,7 @@ from tunneler.frames import (
 from tunneler.limits import TokenBucket
 from tunneler.liveness import Liveness
 from tunneler.pacing import LinkPacer
-from tunneler.scheduler import SMALL_WRITE_BYTES, Scheduler
+from tunneler.scheduler import BULK_HEAT, SMALL_WRITE_BYTES, Scheduler
 from tunneler.streams import Stream, StreamInput, StreamState, StreamStateError
 from tunneler.windows import LinkBudget, ReceiveWindow, SendWindow
 
@@ -198,10 +198,10 @@ class SessionCore:
         size = len(payload)
         window = stream.outgoing
         if (
-            size <= SMALL_WRITE_BYTES
+            0 < size <= SMALL_WRITE_BYTES
             and not stream.queued
             and not stream.bulk
-            and 0 < size <= window.limit - window.sent
+            and size <= window.limit - window.sent
             and self._direct_size < DIRECT_BYTES
             and self.link_writable
         ):
@@ -209,13 +209,14 @@ class SessionCore:
             pacer = self.pacer
             pacer.sent += size
             flags = 0
-            if pacer.wants_mark():
+            if pacer.sent >= pacer.mark_at:
                 flags = FLAG_ACK
                 pacer.mark()
-            self._direct.append(HEADER.pack(DATA, flags, size, stream.id))
-            self._direct.append(payload)
+            self._direct += HEADER.pack(DATA, flags, size, stream.id), payload
             self._direct_size += size + HEADER_BYTES
-            self._scheduler.charge(stream, size >> 3)  # small and prompt: what a person or a watch does
+            stream.heat += size >> 3  # small and prompt: what a person or a watch does
+            if stream.heat > BULK_HEAT:
+                self._scheduler.charge(stream, 0)
         elif size:
             stream.queue.append(payload)
             stream.queued += size
@@ -263,6 +264,7 @@ class SessionCore:
         self._watched.discard(stream)
         self.streams.pop(stream.id, None)
         self._due.pop(stream.id, None)
+        stream.incoming.due_at = 0
         if stream.incoming.consumed >= stream.incoming.received:
             stream.incoming.release()
         self._events.append(StreamEnded(stream, error))
@@ -270,11 +272,12 @@ class SessionCore:
     def consume(self, stream: Stream, size: int) -> None:
         """The application took bytes: give their credit back when it is worth a frame."""
         incoming = stream.incoming
-        due = incoming.consume(size)
+        if not incoming.consume(size):
+            return
         if stream.state is S.CLOSED:
             if incoming.consumed >= incoming.received:
                 incoming.release()
-        elif due and (stream.state is S.OPEN or stream.state is S.LOCAL_ENDED):
+        elif stream.state is S.OPEN or stream.state is S.LOCAL_ENDED:
             self._due[stream.id] = stream
 
     def discard(self, stream: Stream) -> None:

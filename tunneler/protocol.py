@@ -13,7 +13,6 @@ from tunneler.config import FIRST_WINDOW_BYTES, MAX_MESSAGE_BYTES
 from tunneler.core import Role, SessionCore, SessionState
 from tunneler.errors import CloseCode, ProtocolError, StreamCode, StreamRefused, StreamReset
 from tunneler.events import (
-    DataReceived,
     EofReceived,
     Event,
     HelloReceived,
@@ -100,8 +99,14 @@ class TunnelProtocol(SessionCore):
             if type_ == DATA:
                 stream = streams.get(stream_id)
                 self._received += length
-                if stream is not None and stream.receives and length and stream.incoming.receive(length):
-                    append(DataReceived(stream, message[start:offset]))
+                if (
+                    stream is not None
+                    and stream.receives
+                    and length
+                    and (received := stream.incoming.received + length) <= stream.incoming.granted
+                ):
+                    stream.incoming.received = received
+                    append((stream, message[start:offset]))
                 else:
                     self._odd_data(stream, stream_id, length)
                 continue

@@ -30,7 +30,7 @@ class SocketEnd(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.stream is not None:
-            self.stream.write(bytes(_BUFFER[:nbytes]))
+            self.stream.write(_BUFFER[:nbytes].tobytes())
 
     def eof_received(self) -> bool:
         if self.stream is not None:

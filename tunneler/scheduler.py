@@ -117,7 +117,7 @@ def _take(stream: Stream, limit: int, parts: list[bytes], pacer: LinkPacer) -> i
     pacer.sent += limit
     window.sent += limit
     flags = 0
-    if pacer.wants_mark():
+    if pacer.sent >= pacer.mark_at:
         flags = FLAG_ACK
         pacer.mark()
     parts.append(HEADER.pack(FrameType.DATA, flags, limit, stream.id))

@@ -16,7 +16,6 @@ from tunneler.config import TunnelConfig
 from tunneler.core import Role, SessionState
 from tunneler.errors import CloseCode, LinkLost, NoLink, StreamCode, StreamRefused, StreamReset, TunnelError
 from tunneler.events import (
-    DataReceived,
     EofReceived,
     Event,
     HelloReceived,
@@ -63,6 +62,7 @@ class TunnelSession:
         proof: what proved that name, as `links.listen.Peer` brought it; it counts for this session alone.
         opened: done when the handshake is complete, with HELLO_OK at the agent; fails if it never is.
         closed: done when the session is over, with the reason.
+        scheduled: something is sent at the end of this turn.
         on_goaway, on_token: called for GOAWAY and AUTH.
     """
 
@@ -89,7 +89,7 @@ class TunnelSession:
         self._admit = admit
         self._services = services or {}
         self._link: Link | None = None
-        self._scheduled = False
+        self.scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
 
@@ -140,15 +140,15 @@ class TunnelSession:
     def message_received(self, message: bytes) -> None:
         core = self.protocol
         for event in core.receive_data(message, now=self.loop.time()):
-            if type(event) is DataReceived:
-                owner = event.stream.owner
-                if owner is not None:
-                    owner.feed(event.payload)
+            if type(event) is tuple:
+                stream, payload = event
+                if stream.owner is not None:
+                    stream.owner.feed(payload)
                 else:
-                    core.discard(event.stream)
+                    core.discard(stream)
             else:
                 self._handle(event)
-        if not self._scheduled and core.wants_to_send:
+        if not self.scheduled and core.wants_to_send:
             self.schedule()
 
     def bytes_received(self) -> None:
@@ -171,8 +171,8 @@ class TunnelSession:
 
     def schedule(self) -> None:
         """Send at the end of this turn."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self.loop.call_soon(self._flush)
 
     def settle(self) -> None:
@@ -183,7 +183,7 @@ class TunnelSession:
         self.schedule()
 
     def _flush(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         core, link = self.protocol, self._link
         if link is None or not core.link_writable:
             return
@@ -216,7 +216,7 @@ class TunnelSession:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived(stream, payload):
+            case (stream, payload):
                 if stream.owner is not None:
                     stream.owner.feed(payload)
             case EofReceived(stream):

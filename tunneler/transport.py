@@ -11,7 +11,7 @@ from tunneler.config import TunnelConfig
 from tunneler.errors import StreamCode, StreamReset
 from tunneler.ports import StreamTransport
 from tunneler.protocol import TunnelProtocol
-from tunneler.streams import Stream, StreamState
+from tunneler.streams import Stream, StreamState, StreamStateError
 
 
 class Session(Protocol):
@@ -21,6 +21,7 @@ class Session(Protocol):
     config: TunnelConfig
     peer: str
     protocol: TunnelProtocol
+    scheduled: bool
 
     def schedule(self) -> None:
         """Send at the end of this turn."""
@@ -75,13 +76,12 @@ class MuxTransport(StreamTransport):
 
     def feed(self, payload: bytes) -> None:
         """Bytes arrived. Credit goes back once the protocol has them."""
-        if self._blocked:
-            if self._closing:
-                self._core.consume(self._stream, len(payload))
-            else:
-                self._inbox.append(payload)
-            return
-        self._hand(payload)
+        if not self._blocked:
+            self._hand(payload)
+        elif self._closing:
+            self._core.consume(self._stream, len(payload))
+        else:
+            self._inbox.append(payload)
 
     def _hand(self, payload: bytes) -> None:
         assert self._protocol is not None
@@ -162,17 +162,21 @@ class MuxTransport(StreamTransport):
     # ---- the protocol calls
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        stream = self._stream
-        if self._closing or self._eof_sent or not stream.sends:
-            if self._eof_sent and not self._closing:
-                raise RuntimeError("write after write_eof")
+        if self._closing:
             return
-        self._core.send_data(stream, data if type(data) is bytes else bytes(data))
+        stream = self._stream
+        try:
+            self._core.send_data(stream, data if type(data) is bytes else bytes(data))
+        except StreamStateError:
+            if self._eof_sent:
+                raise RuntimeError("write after write_eof") from None
+            return
         if stream.queued > self._high and not self._write_paused and self._protocol is not None:
             self._write_paused = True
             self._core.watch(stream)
             self._protocol.pause_writing()
-        self._session.schedule()
+        if not self._session.scheduled:
+            self._session.schedule()
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))

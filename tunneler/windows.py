@@ -96,9 +96,10 @@ class ReceiveWindow:
         received: bytes that arrived.
         consumed: bytes that the reader took.
         granted: offset up to which the peer may send.
+        due_at: once so much is consumed, credit is due; and at once when the stream is over.
     """
 
-    __slots__ = ("_grown", "_last_grant", "budget", "consumed", "granted", "received", "size")
+    __slots__ = ("_grown", "_last_grant", "budget", "consumed", "due_at", "granted", "received", "size")
 
     def __init__(self, size: int, budget: LinkBudget) -> None:
         self.size = size
@@ -106,6 +107,7 @@ class ReceiveWindow:
         self.received = 0
         self.consumed = 0
         self.granted = size
+        self.due_at = size - size * 3 // 4
         self._grown = 0
         self._last_grant = -1.0
 
@@ -120,7 +122,7 @@ class ReceiveWindow:
     def consume(self, size: int) -> bool:
         """The reader took bytes; True when credit is due (see `grant`)."""
         self.consumed = consumed = self.consumed + size
-        return (self.granted - consumed) * 4 <= self.size * 3
+        return consumed >= self.due_at
 
     def grant(self, *, now: float, rtt_seconds: float, max_size: int) -> int:
         """The new limit for the peer. Doubles the window first when a quarter of it went in under a round trip.
@@ -136,6 +138,7 @@ class ReceiveWindow:
                 self._grown += by
         self._last_grant = now
         self.granted = max(self.granted, self.consumed + self.size)
+        self.due_at = self.granted - self.size * 3 // 4
         return self.granted
 
     def release(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunneler.config import TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import StreamReset
-from tunneler.events import DataReceived, EofReceived, Event, HelloReceived, StreamEnded, StreamOffered
+from tunneler.events import EofReceived, Event, HelloReceived, StreamEnded, StreamOffered
 from tunneler.frames import Hello, HelloOk
 from tunneler.protocol import TunnelProtocol
 from tunneler.streams import Stream
@@ -30,11 +30,11 @@ class End:
                 self.protocol.welcome(HelloOk(session="s-1"))
             elif isinstance(event, StreamOffered):
                 self.streams[event.stream.id] = event.stream
-            elif isinstance(event, DataReceived):
-                id_ = event.stream.id
-                self.received[id_] = self.received.get(id_, b"") + event.payload
+            elif isinstance(event, tuple):
+                stream, payload = event
+                self.received[stream.id] = self.received.get(stream.id, b"") + payload
                 if self.reads:
-                    self.protocol.consume(event.stream, len(event.payload))
+                    self.protocol.consume(stream, len(payload))
             elif isinstance(event, EofReceived):
                 self.eof.add(event.stream.id)
             elif isinstance(event, StreamEnded):
