@@ -14,10 +14,10 @@ from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.controllers.kopf_edge import KopfEdge
 from syncer.controllers.ports import TunnelLinks
+from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.registration import ApprovalPolicy
 from syncer.controllers.registrations import RegistrationController
 from syncer.controllers.synctargets import SyncTargetController
-from syncer.controllers.target import ProbeSettings
 from syncer.engine.engine import Engine
 from syncer.errors import SyncError, TransientError
 from syncer.events import EventRecorder
@@ -82,6 +82,8 @@ class Term:
             upstream_kinds=self.discovery.resources,
             engine=self.engine,
             metrics=process.metrics,
+            events=self._events,
+            generation=process.registered.generation,
             hub_id=process.hub_id,
             guard=process.guard,
             probe=ProbeSettings(settings.probe_seconds, settings.probe_timeout_seconds, settings.probe_failures),
@@ -92,6 +94,8 @@ class Term:
             process.registered,
             process.agents,
             ApprovalPolicy.parse(settings.approve_registrations),
+            self._events,
+            process.metrics,
         )
         self.engine.frozen_changed = self._targets.look_again
 

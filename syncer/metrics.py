@@ -30,6 +30,8 @@ WRITE_VERBS: Final = frozenset({"create", "apply", "update", "patch", "delete"})
 CODES: Final = frozenset({"200", "201", "202", "304", "400", "401", "403", "404", "409", "410"}) | frozenset(
     {"413", "415", "422", "429", "500", "502", "503", "504", "error"}
 )
+# requested, refused (token or certificate request) and renewed count where it was asked, the others at the leader
+REGISTRATION_OUTCOMES: Final = ("requested", "refused", "approved", "denied", "expired", "renewed")
 OTHER: Final = "other"
 _METHODS: Final = {"post": "create", "put": "update"}  # requests that say no verb count as what their method does
 _REASONS: Final = frozenset(reason.value for reason in Reason)
@@ -89,6 +91,14 @@ class Metrics:
         self.tunnel_reconnects_total = Counter(
             "syncline_tunnel_reconnects_total", "Tunnel links that were made again.", registry=registry
         )
+        self.registrations_total = Counter(
+            "syncline_registrations_total",
+            "What became of clusters that asked to join.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in REGISTRATION_OUTCOMES:
+            self.registrations_total.labels(outcome)
         self._requests: dict[tuple[str, str, int], list[Counter]] = {}  # (side, verb, code)
         for direction in ("in", "out"):
             self.tunnel_bytes_total.labels(direction)

@@ -25,6 +25,7 @@ import structlog
 from syncer.api.keys import GroupKind
 from syncer.api.names import GROUP, SYSTEM_NAMESPACE
 from syncer.errors import SyncError, TerminalError
+from syncer.events import EventRecorder
 from syncer.hub.api import EngineView, HubApi
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.gate import IdentityGate
@@ -138,11 +139,17 @@ class Operator:
         await self._serve_health(authenticator, authorizer)
         authority = await ensure_authority(self._control, now=datetime.now(UTC))
         self._agents = await ensure_authority(self._control, now=datetime.now(UTC), secret=AGENT_CA_SECRET)
-        self._registered = Registered(self._control, Identities(self._agents.certificate))
+        self._registered = Registered(self._control, Identities(self._agents.bundle))
+        self._events = EventRecorder(self._control, self._metrics)
         registrations = RegistrationEndpoint(
-            self._control, self._registered.identities, agents=self._agents, hub_authority=authority.certificate
+            self._control,
+            self._registered.identities,
+            agents=self._agents,
+            hub_authority=authority.bundle,
+            events=self._events,
+            metrics=self._metrics,
         )
-        self._hub = Hub(self._control, authority, url=settings.hub_url, agents=self._agents.certificate)
+        self._hub = Hub(self._control, authority, url=settings.hub_url, agents=self._agents.bundle)
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
         self._tunnels = Tunnels(
             IdentityGate(self._registered.identities),
@@ -182,6 +189,7 @@ class Operator:
             asyncio.create_task(self._hub.keep_fresh(), name="hub"),
             asyncio.create_task(self._replica.run(), name="replica"),
             asyncio.create_task(self._registered.run(), name="registered"),
+            asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(self._tunnels.run(), name="tunnels"),
         ]
         election = asyncio.create_task(self._lease.run(), name="election")

@@ -205,10 +205,16 @@ async def renew(credentials: AgentCredentials, *, proxy: str | None = None) -> N
     if answer.status != 200:
         raise Unusable(f"the hub did not renew the certificate: HTTP {answer.status}, {told(answer.body)}")
     try:
-        certificate = msgspec.json.decode(answer.body, type=RenewAnswer).certificate
-    except msgspec.DecodeError:
+        renewed = msgspec.json.decode(answer.body, type=RenewAnswer)
+        # Told by a hub that this folder's authority vouched for: so one authority hands over to the next (F33).
+        authority = renewed.authority.encode("ascii")
+        if authority:  # hubs of before do not tell
+            x509.load_pem_x509_certificates(authority)
+    except (msgspec.DecodeError, ValueError):
         raise Unusable("the hub did not answer as a hub does", "Are hub and agent of one version?") from None
-    save(credentials.folder, key, check_issued(certificate, key, credentials.target))
+    save(credentials.folder, key, check_issued(renewed.certificate, key, credentials.target))
+    if authority:
+        write_private(credentials.folder / "hub-ca.crt", authority)
 
 
 async def keep_renewed(

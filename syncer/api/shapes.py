@@ -179,6 +179,7 @@ class RenewRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class RenewAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The next certificate."""
+    """The next certificate, and what to trust from now on to reach the hub; both PEM."""
 
     certificate: str = ""
+    authority: str = ""

@@ -54,5 +54,8 @@ class TunnelLinks(Protocol):
     def status(self, target: str) -> TunnelStatus:
         """Its links now."""
 
+    def duplicate(self, target: str) -> bool:
+        """Whether two agents took turns under its name within the last minutes."""
+
     def cut(self, target: str, reason: str) -> None:
         """The target is deleted: its links end."""

@@ -9,6 +9,15 @@ CONFIRM_SECONDS: Final = 2.0  # after a failure the next probe comes soon: to co
 
 
 @dataclass(frozen=True)
+class ProbeSettings:
+    """All in seconds but `failures`."""
+
+    interval: float = 10.0
+    timeout: float = 5.0
+    failures: int = 3
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the probes say.
 

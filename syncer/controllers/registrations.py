@@ -30,13 +30,15 @@ from syncer.controllers.registration import (
     decide,
 )
 from syncer.errors import ConflictError, SyncError, TerminalError
+from syncer.events import EventRecorder, Outcome
 from syncer.hub.agent_certificates import check_request, issue
 from syncer.hub.bootstrap import SECRET_TYPE, forgettable, read_grant
 from syncer.hub.certificates import KeyPair
-from syncer.hub.registered import REGISTRATIONS, SYNC_TARGETS, Registered, parse
+from syncer.hub.registered import REGISTRATIONS, SYNC_TARGETS, Registered, parse, regarding
 from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.errors import AlreadyExists, NotFound
 from syncer.kube.objects import ResourceInfo, decode_list
+from syncer.metrics import Metrics
 
 RETRY_SECONDS: Final = 2.0  # after an API server that did not answer
 REFUSED_SECONDS: Final = 30.0  # after a SyncTarget that could not be created
@@ -58,6 +60,8 @@ class RegistrationController:
         registered: Registered,
         authority: KeyPair,
         policy: ApprovalPolicy,
+        events: EventRecorder,
+        metrics: Metrics,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -66,6 +70,8 @@ class RegistrationController:
         self._registered = registered
         self._authority = authority
         self._policy = policy
+        self._events = events
+        self._metrics = metrics
         self._now = now
         self._wake = asyncio.Event()
         self._refused: dict[str, float] = {}  # {registration: loop time before which no SyncTarget is tried again}
@@ -226,17 +232,25 @@ class RegistrationController:
             manager=STATUS_MANAGER,
         )
         if phase is not None:
-            log.info(
-                "registration",
-                name=one.metadata.name,
-                target=one.spec.target_name,
-                cluster_uid=one.spec.cluster_uid,
-                phase=phase,
-                reason=reason,
-            )
+            self._tell(one, phase, reason, message)
         model = parse(ClusterRegistration, written)
         if model is not None:
             _known_registrations(known)[one.metadata.name] = model
+
+    def _tell(self, one: ClusterRegistration, phase: Phase, reason: str, message: str) -> None:
+        """It has come to this phase: written down, counted, shown."""
+        log.info(
+            "registration",
+            name=one.metadata.name,
+            target=one.spec.target_name,
+            cluster_uid=one.spec.cluster_uid,
+            phase=phase,
+            reason=reason,
+        )
+        if phase != "Pending":
+            self._metrics.registrations_total.labels(phase.lower()).inc()
+        outcome = Outcome(reason, message, warning=phase in ("Denied", "Expired"))
+        self._events.outcome(regarding(one.metadata.name, one.metadata.uid), "phase", outcome)
 
     def _condition(self, one: ClusterRegistration, kind: str, truth: str, reason: str, message: str) -> Condition:
         before = next((found for found in one.status.conditions if found.type == kind), None)

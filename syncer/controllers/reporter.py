@@ -12,7 +12,8 @@ import orjson
 from syncer.api.names import STATUS_MANAGER
 from syncer.api.synctarget import FrozenStatus, SyncTargetStatus
 from syncer.controllers.ports import SYNCTARGETS, TargetEngine
-from syncer.controllers.status import TargetFacts, build_status, worth_writing
+from syncer.controllers.status import DUPLICATE, TWO_AGENTS, TargetFacts, build_status, worth_writing
+from syncer.events import EventRecorder, Outcome, Regarding
 from syncer.kube.client import ClusterClient
 from syncer.metrics import Metrics
 
@@ -26,6 +27,7 @@ class StatusReporter:
         upstream: ClusterClient,
         engine: TargetEngine,
         metrics: Metrics,
+        events: EventRecorder,
         *,
         clock: Callable[[], float],
         now: Callable[[], datetime],
@@ -34,6 +36,7 @@ class StatusReporter:
         self._upstream = upstream
         self._engine = engine
         self._metrics = metrics
+        self._events = events
         self._clock = clock
         self._now = now
         self._written: SyncTargetStatus | None = None
@@ -53,6 +56,8 @@ class StatusReporter:
         """
         if facts.verdict.reachable is None and self._written is not None:
             return  # just started: what an earlier leader wrote stands until there is an answer
+        regarding = Regarding(SYNCTARGETS.api_version, SYNCTARGETS.kind, "", self._name, uid)
+        self._events.outcome(regarding, "agents", Outcome(DUPLICATE, TWO_AGENTS) if facts.duplicate else None)
         token, why = self._engine.frozen(self._name) or ("", "")
         frozen = FrozenStatus(token=token, since=self._frozen_since(token), message=why) if token else None
         before = self._written or SyncTargetStatus()

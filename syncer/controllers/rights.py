@@ -73,10 +73,15 @@ class Rules:
         return [right for right in found if right.verbs]
 
 
-def describe(missing: list[MissingRight]) -> str:
+def describe(missing: list[MissingRight], *, tunnelled: bool = False) -> str:
     """One sentence that names the first few and says what to do; "" if nothing is missing."""
     if not missing:
         return ""
     more = f" and {len(missing) - MAX_NAMED} more kinds" if len(missing) > MAX_NAMED else ""
     named = "; ".join(map(str, missing[:MAX_NAMED]))
-    return f"not allowed: {named}{more}. Repeat `syncline target add`, or grant these verbs to the identity used"
+    cure = (
+        "Grant these verbs to the agent's identity on its cluster, and allow them in its policy"
+        if tunnelled
+        else "Repeat `syncline target add`, or grant these verbs to the identity used"
+    )
+    return f"not allowed: {named}{more}. {cure}"

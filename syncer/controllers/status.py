@@ -18,6 +18,11 @@ HEARTBEAT_LIMIT_SECONDS: Final = 60.0  # an older heartbeat is not healthy
 HEARTBEAT_WRITE_SECONDS: Final = 60.0  # a heartbeat alone is written at most this often
 COUNT_WRITE_SECONDS: Final = 5.0  # the same for the object count alone
 MAX_MESSAGE: Final = 1024
+DUPLICATE: Final = "DuplicateAgent"
+TWO_AGENTS: Final = (
+    "two agents take turns under this name, and each pushes the other out; stop one of them, or let its cluster join "
+    "under a name of its own"
+)
 Truth = Literal["True", "False", "Unknown"]
 
 
@@ -32,6 +37,8 @@ class TargetFacts:
         frozen: deletes are held back until a person acknowledges.
         stopped: why nothing may be written anywhere ("" ordinarily): our own API is being removed.
         tunnel: None for a direct connection.
+        registration: generation of the registration that counts, 0 without one.
+        duplicate: two agents take turns under the target's name.
         deleting: what the deletion of the SyncTarget waits for, "" while it is not being deleted.
     """
 
@@ -50,6 +57,8 @@ class TargetFacts:
     frozen: FrozenStatus | None = None
     stopped: str = ""
     tunnel: TunnelStatus | None = None
+    registration: int = 0
+    duplicate: bool = False
     deleting: str = ""
 
 
@@ -77,9 +86,13 @@ def build_status(facts: TargetFacts, previous: SyncTargetStatus, *, now: datetim
         "ResourcesCompatible": _compatible(facts),
         "Frozen": _frozen(facts),
     }
+    if facts.tunnel is not None:
+        told[DUPLICATE] = ("True", DUPLICATE, TWO_AGENTS) if facts.duplicate else ("False", "OneAgent", "")
     return SyncTargetStatus(
         observed_generation=facts.generation,
         cluster_uid=facts.cluster_uid,
+        # A registration that ended stays the last one: the next counts from there.
+        registration_generation=max(facts.registration, previous.registration_generation) if facts.tunnel else 0,
         kubernetes_version=facts.version,
         capacity=facts.capacity,
         allocatable=facts.allocatable,
@@ -125,6 +138,8 @@ def _first_trouble(told: Mapping[str, tuple[Truth, str, str]]) -> str:
         return told["Ready"][1]
     if told["Frozen"][0] == "True":
         return told["Frozen"][1]
+    if told.get(DUPLICATE, ("",))[0] == "True":
+        return DUPLICATE
     return told["Authorized"][1] if told["Authorized"][0] == "False" else ""
 
 
@@ -149,7 +164,7 @@ def _authorized(facts: TargetFacts) -> tuple[Truth, str, str]:
     if facts.missing_rights is None:
         return "Unknown", "NotChecked", facts.rights_error or "rights are checked once the target is connected"
     if facts.missing_rights:
-        return "False", str(Reason.FORBIDDEN), describe(list(facts.missing_rights))
+        return "False", str(Reason.FORBIDDEN), describe(list(facts.missing_rights), tunnelled=facts.tunnel is not None)
     return "True", "Authorized", ""
 
 

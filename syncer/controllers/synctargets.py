@@ -10,9 +10,11 @@ from typing import Final
 import structlog
 
 from syncer.controllers.ports import TargetEngine, TunnelLinks
+from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.secrets import SecretWatch
-from syncer.controllers.target import ProbeSettings, Surroundings, TargetSession
+from syncer.controllers.target import Surroundings, TargetSession
 from syncer.errors import NotLeadingError
+from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
@@ -32,12 +34,17 @@ class SyncTargetController:
         upstream_kinds: Callable[[], Iterable[ResourceInfo]],
         engine: TargetEngine,
         metrics: Metrics,
+        events: EventRecorder,
+        generation: Callable[[str], int],
         hub_id: str,
         guard: Callable[[], None],
         probe: ProbeSettings,
         links: TunnelLinks,
     ) -> None:
-        """Args: guard: called before each write to a target, see `ClusterClient`."""
+        """Args:
+        generation: of the registration that a tunnelled target stands on, by its name; 0 without one.
+        guard: called before each write to a target, see `ClusterClient`.
+        """
         self._secrets = SecretWatch(upstream, self._secret_changed)
         self._sessions: dict[str, tuple[TargetSession, asyncio.Task[None]]] = {}
         self._stopped = False
@@ -51,6 +58,8 @@ class SyncTargetController:
             secrets=self._secrets,
             links=links,
             metrics=metrics,
+            events=events,
+            generation=generation,
             hub_id=hub_id,
             guard=guard,
             probe=probe,

@@ -19,11 +19,12 @@ from syncer.api.names import TARGET_FINALIZER, Reason
 from syncer.api.synctarget import SyncTarget, SyncTargetStatus
 from syncer.controllers import connection
 from syncer.controllers.ports import SYNCTARGETS, TargetEngine, TunnelLinks
-from syncer.controllers.probe import ProbeTracker, Verdict
+from syncer.controllers.probe import ProbeSettings, ProbeTracker, Verdict
 from syncer.controllers.reporter import StatusReporter
 from syncer.controllers.secrets import SecretProblem, SecretWatch
 from syncer.controllers.status import TargetFacts
 from syncer.errors import SyncError, TerminalError, TransientError
+from syncer.events import EventRecorder
 from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
@@ -47,15 +48,6 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
-    """All in seconds but `failures`."""
-
-    interval: float = 10.0
-    timeout: float = 5.0
-    failures: int = 3
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """What all targets share."""
 
@@ -65,6 +57,8 @@ class Surroundings:
     secrets: SecretWatch
     links: TunnelLinks
     metrics: Metrics
+    events: EventRecorder
+    generation: Callable[[str], int]  # of the registration that a target stands on, 0 without one
     hub_id: str
     guard: Callable[[], None]
     probe: ProbeSettings
@@ -94,7 +88,6 @@ class TargetSession:
         self._dirty = True  # the SyncTarget may have changed
         self._target: SyncTarget | None = None
         self._finalizers: tuple[str, ...] = ()
-        self._version = ""
         self._link: _Link | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._refused: bytes | None = None  # digest of a kubeconfig that can never work
@@ -468,8 +461,10 @@ class TargetSession:
         return await self._around.upstream.patch(SYNCTARGETS, "", self.name, orjson.dumps(body), MERGE_PATCH)
 
     async def _report(self) -> None:
-        tunnel = self._around.links.status(self.name) if self._tunnelled else None
-        facts = replace(self._facts, verdict=self._verdict, tunnel=tunnel)
+        facts, links = replace(self._facts, verdict=self._verdict), self._around.links
+        if self._tunnelled:
+            tunnel, registration = links.status(self.name), self._around.generation(self.name)
+            facts = replace(facts, tunnel=tunnel, registration=registration, duplicate=links.duplicate(self.name))
         await self._reporter.report(facts, uid=self._uid)
 
     @property
@@ -487,7 +482,7 @@ class TargetSession:
     def _new_reporter(self) -> StatusReporter:
         around = self._around
         return StatusReporter(
-            self.name, around.upstream, around.engine, around.metrics, clock=around.clock, now=around.now
+            self.name, around.upstream, around.engine, around.metrics, around.events, clock=around.clock, now=around.now
         )
 
     def _forget(self) -> None:

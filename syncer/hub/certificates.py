@@ -26,10 +26,20 @@ BACKDATE: Final = timedelta(minutes=5)  # clocks of clients may be behind
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A certificate and its private key, PEM. Never logged: `repr` shows neither."""
+    """A certificate and its private key, PEM. Never logged: `repr` shows neither.
+
+    Attributes:
+        trusted: of an authority: certificates of others that count like it, PEM; those before and after it.
+    """
 
     certificate: bytes
     key: bytes
+    trusted: bytes = b""
+
+    @property
+    def bundle(self) -> bytes:
+        """Every authority that counts, PEM, this one first."""
+        return self.certificate.rstrip() + b"\n" + self.trusted
 
     def __repr__(self) -> str:
         return "KeyPair(…)"
@@ -92,8 +102,10 @@ def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> 
 
 
 def check_authority(authority: KeyPair, *, now: datetime) -> None:
-    """Raises ValueError if the authority cannot sign: unreadable, mismatched or expired."""
+    """Raises ValueError if the authority cannot sign: unreadable, mismatched or expired; or if `trusted` is no PEM."""
     load_authority(authority, now)
+    if authority.trusted.strip():
+        x509.load_pem_x509_certificates(authority.trusted)
 
 
 def authority_hash(certificate: bytes) -> str:

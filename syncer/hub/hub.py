@@ -34,6 +34,7 @@ from syncer.settings import Bind, StartError
 
 CA_SECRET: Final = "syncline-hub-ca"  # noqa: S105 - a name
 SECRETS: Final = ResourceInfo("", "v1", "secrets", "Secret", namespaced=True)
+TRUSTED: Final = "trusted.crt"  # in both: authorities that count beside tls.crt, while one takes the other's place
 AGENT_CA_SECRET: Final = AUTHORITY_NAME
 CLIENT_CA_PATH: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 REFRESH_SECONDS: Final = 300.0  # client authorities are read again, the certificate's age is looked at
@@ -76,7 +77,8 @@ async def ensure_authority(client: ClusterClient, *, now: datetime, secret: str 
 def _authority(name: str, secret: dict[str, Any], now: datetime) -> KeyPair:
     data = secret.get("data") or {}
     try:
-        pair = KeyPair(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+        certificate, key = base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"])
+        pair = KeyPair(certificate, key, base64.b64decode(data.get(TRUSTED, "")))
         check_authority(pair, now=now)
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         why = "has no tls.crt and tls.key" if isinstance(error, KeyError) else "holds no usable authority"
@@ -93,7 +95,7 @@ async def publish_hub(client: ClusterClient, *, url: str, authority: bytes, vers
     """Tell clients where the hub is, in ConfigMap `syncline-system/syncline-hub`; keys of others stay.
 
     Args:
-        authority: certificate, PEM.
+        authority: PEM, the one that signs first.
     """
     manifest = {
         "apiVersion": "v1",
@@ -161,8 +163,8 @@ class Hub:
 
     @property
     def authority(self) -> bytes:
-        """The authority's certificate, PEM."""
-        return self._authority.certificate
+        """What clients must trust, PEM; the authority that signs is the first."""
+        return self._authority.bundle
 
     async def start(self, app: web.Application, bind: Bind) -> None:
         """Listen. Raises StartError if the address cannot be used."""

@@ -7,7 +7,7 @@ revoked certificates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -81,24 +81,25 @@ class Binding:
     cluster_uid: str
 
 
-def read_identity(certificate: bytes, authority: x509.Certificate, *, now: datetime) -> AgentIdentity:
+def read_identity(certificate: bytes, authorities: Sequence[x509.Certificate], *, now: datetime) -> AgentIdentity:
     """What a certificate of ours says.
 
     Args:
         certificate: DER, of the TLS peer.
-        authority: the agents' own authority. That the TLS handshake took the certificate is not enough: it also takes
-            those of upstream's users.
+        authorities: the agents' own, more than one while one takes the other's place. That the TLS handshake took the
+            certificate is not enough: it also takes those of upstream's users.
         now: UTC.
     Raises:
         IdentityRefused: 401.
     """
     try:
         found = x509.load_der_x509_certificate(certificate)
-        found.verify_directly_issued_by(authority)
+        if not any(_issued(found, authority) for authority in authorities):
+            raise IdentityRefused(401, "this certificate was not issued to an agent")
         usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subject = [(attribute.oid, str(attribute.value)) for attribute in found.subject]
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (ValueError, TypeError, x509.ExtensionNotFound):
         raise IdentityRefused(401, "this certificate was not issued to an agent") from None
     if list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH] or found.not_valid_before_utc > now:
         raise IdentityRefused(401, "this certificate was not issued to an agent")
@@ -109,10 +110,18 @@ def read_identity(certificate: bytes, authority: x509.Certificate, *, now: datet
     common = [value for oid, value in subject if oid == NameOID.COMMON_NAME]
     groups = [value for oid, value in subject if oid == NameOID.ORGANIZATION_NAME]
     ours = len(subject) == 2 and len(common) == 1 and common[0].startswith(COMMON_NAME_PREFIX)
-    if not ours or groups != [ORGANIZATION] or len(parts) != 3 or not parts[1].isdecimal():
+    if not ours or groups != [ORGANIZATION] or len(parts) != 3 or not (parts[1].isascii() and parts[1].isdecimal()):
         raise IdentityRefused(401, "this certificate was not issued to an agent")
     target = common[0].removeprefix(COMMON_NAME_PREFIX)
     return AgentIdentity(target, parts[2], parts[0], int(parts[1]), found.not_valid_after_utc)
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def mismatch(target: str, known_uid: str, asked_uid: str) -> str:
@@ -206,8 +215,8 @@ class Identities:
     """
 
     def __init__(self, authority: bytes, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Args: authority: the agents' authority, PEM."""
-        self._authority = x509.load_pem_x509_certificate(authority)
+        """Args: authority: the agents' authorities, PEM."""
+        self._authorities = x509.load_pem_x509_certificates(authority)
         self._clock = clock
         self.on_closed: list[Callable[[Closed], None]] = []
         self.bindings = Bindings(self._tell)
@@ -227,7 +236,7 @@ class Identities:
         """
         if certificate is None:
             raise IdentityRefused(401, "show the client certificate that syncline join gave to this agent")
-        identity = read_identity(certificate, self._authority, now=self._clock())
+        identity = read_identity(certificate, self._authorities, now=self._clock())
         if self.problem:
             raise IdentityRefused(503, self.problem)
         why = self.still_valid(identity)

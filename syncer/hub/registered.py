@@ -13,6 +13,7 @@ from syncer.api.names import GROUP, VERSION
 from syncer.api.registration import ClusterRegistration
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import TerminalError
+from syncer.events import Regarding
 from syncer.hub.identity import Identities
 from syncer.kube.client import ClusterClient
 from syncer.kube.informer import Informer, InformerEvent
@@ -56,6 +57,11 @@ class Registered:
             self.identities.problem = ""
             self._changed()
 
+    def generation(self, target: str) -> int:
+        """Of the registration that a target stands on; 0 without one."""
+        bound = self.identities.bindings.of(target)
+        return bound.generation if bound is not None else 0
+
     @property
     def synced(self) -> bool:
         """Whether everything that was registered at the start is known."""
@@ -80,6 +86,11 @@ class Registered:
     def _changed(self) -> None:
         for listener in list(self.on_change):
             listener()
+
+
+def regarding(name: str, uid: str) -> Regarding:
+    """A ClusterRegistration, for Events."""
+    return Regarding(REGISTRATIONS.api_version, REGISTRATIONS.kind, "", name, uid)
 
 
 def parse(model: type[M], found: KubeObject) -> M | None:

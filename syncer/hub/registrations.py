@@ -6,7 +6,8 @@
 | POST `…` | bootstrap token | makes a ClusterRegistration, or tells how it stands |
 | POST `…/renew` | client certificate of an agent | signs the next certificate |
 
-A token that is not taken answers 401 with the same words whatever is wrong with it; the log says what it was.
+A token that is not taken answers 401 with the same words after the same time, whatever is wrong with it; the log says
+what it was.
 """
 
 from __future__ import annotations
@@ -28,21 +29,25 @@ from syncer.api.names import API_VERSION, SYSTEM_NAMESPACE
 from syncer.api.registration import ClusterRegistration
 from syncer.api.shapes import JoinAnswer, JoinRequest, RenewAnswer, RenewRequest
 from syncer.errors import SyncError
+from syncer.events import EventRecorder, Outcome
 from syncer.hub.agent_certificates import RequestDenied, check_request, issue, key_hash
 from syncer.hub.api import failure
 from syncer.hub.bootstrap import Grant, Token, parse_token, read_grant, why_refused
 from syncer.hub.certificates import KeyPair
-from syncer.hub.identity import Identities, IdentityRefused
-from syncer.hub.registered import REGISTRATIONS
+from syncer.hub.identity import AgentIdentity, Identities, IdentityRefused
+from syncer.hub.registered import REGISTRATIONS, regarding
 from syncer.hub.throttle import Throttle
 from syncer.kube.client import JSON, MERGE_PATCH, ClusterClient
 from syncer.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from syncer.kube.objects import KubeObject
+from syncer.metrics import Metrics
 
 PREFIX: Final = "/registrations/v1"
 MAX_BODY: Final = 8192  # bytes
 BODY_SECONDS: Final = 10.0
 ASK_AGAIN_SECONDS: Final = 2  # what a Pending registration is told to wait
 WORKING: Final = 16  # requests that are worked on at once
+REFUSED_SECONDS: Final = 0.3  # from a request to the word that its token is not accepted, whatever was wrong with it
 NOT_ACCEPTED: Final = "the bootstrap token is not accepted; create a new one: syncline token create TARGET"
 _SECRET: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets"
 
@@ -60,6 +65,13 @@ class Refused(Exception):
         self.wait_seconds = wait_seconds
 
 
+class NotAccepted(Refused):
+    """The one answer to every token that is not taken."""
+
+    def __init__(self) -> None:
+        super().__init__(401, NOT_ACCEPTED)
+
+
 class RegistrationEndpoint:
     """A door of the hub; every replica serves it."""
 
@@ -70,19 +82,26 @@ class RegistrationEndpoint:
         *,
         agents: KeyPair,
         hub_authority: bytes,
+        events: EventRecorder,
+        metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Args:
         client: not guarded by the lease; what is written here is conditional.
         agents: the authority that signs agents' certificates.
-        hub_authority: certificate of the hub's own authority, PEM.
+        hub_authority: what agents must trust to reach the hub, PEM; the authority that signs is the first.
         """
         self._client = client
         self._identities = identities
         self._agents = agents
         self._hub_authority = hub_authority
+        self._events = events
+        self._count = metrics.registrations_total.labels
         self._now = now
+        self._clock = clock
+        self._sleep = sleep
         # Ten wrong tokens at once from one address, then one in six seconds; a right one costs nothing there.
         self._failures = Throttle(10, 1 / 6, clock=clock)
         self._all = Throttle(400, 100, clock=clock)
@@ -133,14 +152,19 @@ class RegistrationEndpoint:
 
     async def _join(self, request: web.Request) -> web.Response:
         self._for_anybody()
+        began = self._clock()
         peer = request.remote or ""
         wait = self._failures.wait_seconds(peer)
         if wait:
             raise Refused(429, "too many tokens that were not accepted", wait_seconds=wait)
         token = _bearer(request)
         asked = await _body(request, JoinRequest)
-        async with self._slots:
-            answer = await self._registered(token, asked, peer)
+        try:
+            async with self._slots:
+                answer = await self._registered(token, asked, peer)
+        except NotAccepted:
+            await self._sleep(max(0.0, REFUSED_SECONDS - (self._clock() - began)))
+            raise
         headers = {"Retry-After": str(ASK_AGAIN_SECONDS)} if answer.phase == "Pending" else {}
         return web.Response(body=msgspec.json.encode(answer), content_type=JSON, headers=headers)
 
@@ -164,6 +188,7 @@ class RegistrationEndpoint:
             assert secret is not None
             if denied:
                 self._failures.spend(peer)
+                self._count("refused").inc()
                 log.warning("certificate request denied", target=asked.target, token_id=token.id, peer=peer, why=denied)
                 raise Refused(403, denied)
             one = await self._registration(token, grant, asked, key, peer)
@@ -174,6 +199,7 @@ class RegistrationEndpoint:
     def _not_accepted(self, token: Token | None, asked: JoinRequest, peer: str, why: str) -> Refused:
         """The refusal; what was wrong goes to the log alone."""
         self._failures.spend(peer)
+        self._count("refused").inc()
         log.warning(
             "bootstrap token refused",
             token_id=token.id if token is not None else "",
@@ -182,7 +208,7 @@ class RegistrationEndpoint:
             peer=peer,
             why=why,
         )
-        return Refused(401, NOT_ACCEPTED)
+        return NotAccepted()
 
     async def _secret(self, token: Token) -> dict[str, Any] | None:
         try:
@@ -212,7 +238,7 @@ class RegistrationEndpoint:
             try:
                 answer = await self._client.create(REGISTRATIONS, "", orjson.dumps(manifest))
                 found = answer.manifest()
-                log.info("cluster asks to join", target=grant.target, cluster_uid=asked.cluster_uid, peer=peer)
+                self._tell_request(answer, grant.target, asked.cluster_uid, key, peer)
             except AlreadyExists:
                 found = None
             except Invalid as error:
@@ -228,6 +254,12 @@ class RegistrationEndpoint:
         if one.spec.cluster_uid != asked.cluster_uid:
             raise self._not_accepted(token, asked, peer, f"used already, by cluster {one.spec.cluster_uid}")
         return one
+
+    def _tell_request(self, made: KubeObject, target: str, cluster_uid: str, key: str, peer: str) -> None:
+        log.info("cluster asks to join", target=target, cluster_uid=cluster_uid, peer=peer)
+        self._count("requested").inc()
+        said = f"cluster {cluster_uid} with key {key[:16]} asks to be target {target}"
+        self._events.outcome(regarding(made.name, made.uid), "request", Outcome("JoinRequested", said, warning=False))
 
     async def _use(self, token: Token, secret: Mapping[str, Any], key: str) -> bool:
         """Bind the token to the key; False if somebody changed it meanwhile."""
@@ -270,9 +302,19 @@ class RegistrationEndpoint:
             generation=identity.registration_generation,
             now=self._now(),
         )
-        log.info("certificate renewed", target=identity.target, generation=identity.registration_generation)
-        body = msgspec.json.encode(RenewAnswer(certificate=certificate.decode("ascii")))
+        self._tell_renewal(identity)
+        authority = self._hub_authority.decode("ascii")
+        body = msgspec.json.encode(RenewAnswer(certificate=certificate.decode("ascii"), authority=authority))
         return web.Response(body=body, content_type=JSON)
+
+    def _tell_renewal(self, identity: AgentIdentity) -> None:
+        log.info("certificate renewed", target=identity.target, generation=identity.registration_generation)
+        self._count("renewed").inc()
+        bound = self._identities.bindings.of(identity.target)
+        if bound is not None:
+            said = f"the agent of target {identity.target} has its next certificate, since {self._now():%Y-%m-%d %H:%M}"
+            outcome = Outcome("CertificateRenewed", f"{said} UTC", warning=False)
+            self._events.outcome(regarding(bound.registration, bound.registration_uid), "certificate", outcome)
 
 
 def _told(one: ClusterRegistration) -> JoinAnswer:

@@ -29,6 +29,7 @@ from tunneler.session import TunnelSession
 
 COUNT_SECONDS: Final = 2.0  # between two looks at what the sessions carried
 RETRY_SECONDS: Final = 1.0  # for agents that come while this replica ends
+DUPLICATE_SECONDS: Final = 180.0  # how long a fight is told; who lost tries again about every minute
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 
 log = structlog.get_logger()
@@ -98,6 +99,7 @@ class Tunnels:
         self._listener = TunnelListener(config, self._authenticate, self._admit)
         self._targets: dict[str, _Target] = {}  # those with a link, now or earlier
         self._expected: set[str] = set()
+        self._duplicates: dict[str, float] = {}  # {target: loop time when two agents were last seen taking turns}
         self._follower: Callable[[str], None] | None = None
 
     def add_to(self, app: web.Application) -> None:
@@ -142,11 +144,17 @@ class Tunnels:
             rtt_milliseconds=max(1, round(1000 * min(trips))) if trips else 0,
         )
 
+    def duplicate(self, target: str) -> bool:
+        """Whether two agents took turns under its name within the last minutes."""
+        at = self._duplicates.get(target)
+        return at is not None and asyncio.get_running_loop().time() - at < DUPLICATE_SECONDS
+
     def cut(self, target: str, reason: str) -> None:
         """The target is deleted or disabled: its links end now."""
         self._expected.discard(target)
         self._manager.cut(target, CloseCode.AUTH, reason)
         self._targets.pop(target, None)
+        self._duplicates.pop(target, None)
 
     async def run(self) -> None:
         """Keep the figures fresh until cancelled."""
@@ -206,6 +214,7 @@ class Tunnels:
 
     def _changed(self, change: StateChanged) -> None:
         if change.duplicate:
+            self._duplicates[change.target] = asyncio.get_running_loop().time()
             log.warning("DuplicateAgent: two agents take turns", target=change.target)
         log.debug("target's links", target=change.target, state=change.state.value, reason=change.reason)
         self._tell(change.target)

@@ -26,5 +26,8 @@ class NoLinks:
     def status(self, target: str) -> TunnelStatus:
         return TunnelStatus()
 
+    def duplicate(self, target: str) -> bool:
+        return False
+
     def cut(self, target: str, reason: str) -> None:
         return

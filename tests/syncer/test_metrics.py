@@ -14,6 +14,7 @@ CONTRACT = {
     "syncline_tunnel_links": [""],
     "syncline_tunnel_streams_open": [""],
     "syncline_tunnel_reconnects_total": [""],
+    "syncline_registrations_total": ['{outcome="requested"}', '{outcome="refused"}', '{outcome="renewed"}'],
     "syncline_tunnel_bytes_total": ['{direction="in"}', '{direction="out"}'],
     "syncline_api_writes_total": ['{side="upstream",verb="apply"}', '{side="downstream",verb="delete"}'],
     "syncline_api_requests_total": ['{code="200",side="upstream",verb="list"}'],

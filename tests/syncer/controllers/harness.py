@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from syncer.controllers.kopf_edge import KopfEdge
+from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.synctargets import SyncTargetController
-from syncer.controllers.target import ProbeSettings
+from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
@@ -150,6 +151,8 @@ async def bench(kubectl: Kubectl, probe: ProbeSettings = QUICK) -> AsyncIterator
         upstream_kinds=discovery.resources,
         engine=engine,
         metrics=Metrics(),
+        events=EventRecorder(upstream, Metrics()),
+        generation=lambda _: 0,
         hub_id=hub_id,
         guard=lambda: None,
         probe=probe,

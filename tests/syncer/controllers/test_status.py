@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from syncer.api.common import Condition
 from syncer.api.keys import GroupResource
-from syncer.api.synctarget import FrozenStatus, SyncTargetStatus
+from syncer.api.synctarget import FrozenStatus, SyncTargetStatus, TunnelStatus
 from syncer.controllers.probe import Verdict
 from syncer.controllers.rights import MissingRight
 from syncer.controllers.status import TargetFacts, build_status, worth_writing
@@ -66,6 +66,29 @@ def test_missing_rights_and_missing_kinds_block_only_what_they_name() -> None:
     assert told["Ready"].status == "True"
     assert "jobs.batch (create)" in told["Authorized"].message
     assert "widgets.example.com" in told["ResourcesCompatible"].message
+
+
+def test_a_tunnelled_target_tells_its_registration_and_whether_two_agents_fight() -> None:
+    """The generation of a registration that ended stays: the next one counts from there."""
+    far = replace(GOOD, tunnel=TunnelStatus(links=1), registration=3)
+    first = build_status(far, SyncTargetStatus(), now=NOW)
+    assert first.registration_generation == 3
+    assert build_status(replace(far, registration=0), first, now=NOW).registration_generation == 3
+    assert build_status(replace(far, registration=4), first, now=NOW).registration_generation == 4
+    assert build_status(GOOD, first, now=NOW).registration_generation == 0
+    assert "DuplicateAgent" not in conditions(GOOD)
+    assert conditions(far)["DuplicateAgent"].status == "False"
+    fight = build_status(replace(far, duplicate=True), SyncTargetStatus(), now=NOW)
+    assert fight.reason == "DuplicateAgent"
+    assert {c.type: c.status for c in fight.conditions}["Ready"] == "True"
+
+
+def test_what_cures_missing_rights_fits_how_the_target_is_reached() -> None:
+    missing = replace(GOOD, missing_rights=(MissingRight(GroupResource("batch", "jobs"), ("create",)),))
+    assert "syncline target add" in conditions(missing)["Authorized"].message
+    far = conditions(replace(missing, tunnel=TunnelStatus()))["Authorized"].message
+    assert "target add" not in far
+    assert "the agent's identity" in far
 
 
 def test_a_frozen_target_shows_token_and_reason_and_removing_our_api_shows_too() -> None:

@@ -7,12 +7,14 @@ from typing import Any, cast
 import pytest
 
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
+from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.synctargets import SyncTargetController
-from syncer.controllers.target import ProbeSettings, TargetSession
+from syncer.controllers.target import TargetSession
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.tables import FinishedRuns, Wanting
 from syncer.engine.telling import Telling
+from syncer.events import EventRecorder
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
@@ -123,6 +125,8 @@ async def test_the_claim_of_a_replaced_sync_target_does_not_outlive_it() -> None
         upstream_kinds=list,
         engine=cast(Any, None),
         metrics=Metrics(),
+        events=EventRecorder(cast(Any, None), Metrics()),
+        generation=lambda _: 0,
         hub_id=HUB,
         guard=lambda: None,
         probe=ProbeSettings(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,28 +12,46 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from syncer.agent.credentials import certificate_request, new_key
-from syncer.hub.bootstrap import new_token
+from syncer.events import EventRecorder
+from syncer.hub.bootstrap import new_token, token_secret
 from syncer.hub.certificates import make_authority
 from syncer.hub.identity import Identities
-from syncer.hub.registrations import MAX_BODY, NOT_ACCEPTED, RegistrationEndpoint
+from syncer.hub.registrations import MAX_BODY, NOT_ACCEPTED, REFUSED_SECONDS, RegistrationEndpoint
 from syncer.kube.errors import NotFound, Unreachable
+from syncer.metrics import Metrics
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HUB, AGENTS = make_authority(now=NOW), make_authority(now=NOW, name="syncline-agent-ca")
 Client = TestClient[web.Request, web.Application]
 
 
+class Clock:
+    """Time that passes by sleeping, and by what upstream takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Upstream:
-    """Knows no token."""
+    """Knows the tokens that tests put into it."""
 
     def __init__(self) -> None:
         self.down = False
         self.asked: list[str] = []
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.takes = 0.0  # seconds
+        self.clock = Clock()
 
     async def get_json(self, path: str) -> dict[str, Any]:
         self.asked.append(path)
+        self.clock.now += self.takes
         if self.down:
             raise Unreachable(0, "Unreachable", "upstream (https://10.0.0.1:6443): cannot connect")
+        if path in self.secrets:
+            return self.secrets[path]
         raise NotFound(404, "NotFound", "no such Secret")
 
 
@@ -43,12 +61,31 @@ def upstream() -> Upstream:
 
 
 @pytest.fixture
-async def hub(upstream: Upstream) -> AsyncIterator[Client]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def hub(upstream: Upstream, metrics: Metrics, clock: Clock) -> AsyncIterator[Client]:
     client: Any = upstream
+    upstream.clock = clock
     app = web.Application(client_max_size=4096)
     identities = Identities(AGENTS.certificate, clock=lambda: NOW)
     RegistrationEndpoint(
-        client, identities, agents=AGENTS, hub_authority=HUB.certificate, now=lambda: NOW, clock=lambda: 0.0
+        client,
+        identities,
+        agents=AGENTS,
+        hub_authority=HUB.certificate,
+        events=EventRecorder(client, metrics),
+        metrics=metrics,
+        now=lambda: NOW,
+        clock=lambda: clock.now,
+        sleep=clock.sleep,
     ).add_to(app)
     async with TestClient(TestServer(app)) as served:
         yield served
@@ -75,6 +112,38 @@ async def test_the_authority_is_told_to_everybody(hub: Client) -> None:
 async def test_whatever_is_wrong_with_a_token_the_answer_is_one(hub: Client, token: str) -> None:
     """S02: no oracle."""
     assert await post(hub, body(), token=token) == (401, NOT_ACCEPTED)
+
+
+async def test_every_token_that_is_not_taken_is_refused_after_the_same_time(
+    hub: Client, upstream: Upstream, metrics: Metrics, clock: Clock
+) -> None:
+    """S01, S02: no clock tells a token that exists from one that does not, nor what is wrong with it."""
+
+    def known(**more: Any) -> str:
+        token = new_token()
+        said = {"expires": NOW + timedelta(hours=1), "labels": {}, "target": "east", **more}
+        secret = token_secret(token, said.pop("target"), **said)
+        upstream.secrets[f"/api/v1/namespaces/syncline-system/secrets/{token.secret_name}"] = secret
+        return str(token)
+
+    wrong = known()
+    cases = {
+        "no token": "",
+        "unknown": str(new_token()),
+        "wrong secret": wrong[:-1] + ("A" if wrong[-1] != "A" else "B"),
+        "late": known(expires=NOW - timedelta(seconds=1)),
+        "of another target": known(target="west"),
+        "of another cluster": known(cluster_uid="u2"),
+    }
+    times = set()
+    for number, token in enumerate(cases.values()):
+        upstream.takes = 0.01 * number
+        began = clock.now
+        assert await post(hub, body(), token=token) == (401, NOT_ACCEPTED)
+        times.add(round(clock.now - began, 6))
+    assert times == {REFUSED_SECONDS}
+    refused = metrics.registry.get_sample_value("syncline_registrations_total", {"outcome": "refused"})
+    assert refused == len(cases)
 
 
 async def test_after_ten_wrong_tokens_not_even_upstream_is_asked(hub: Client, upstream: Upstream) -> None:

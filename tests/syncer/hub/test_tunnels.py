@@ -167,6 +167,22 @@ async def test_a_stream_goes_to_the_agent_and_is_counted() -> None:
         transport.abort()
 
 
+async def test_agents_that_take_turns_are_told_as_duplicates() -> None:
+    """More than five take-overs a minute; who comes then is refused, and told again."""
+    async with hub() as place:
+        for number in range(7):
+            assert not place.tunnels.duplicate("east")
+            await place.agent(instance=f"agent-{number}")
+        await place.agent(instance="agent-7")
+        await until(lambda: place.tunnels.duplicate("east"))
+        place.changes.clear()
+        with pytest.raises(TunnelError, match="two take turns"):
+            await place.agent(instance="agent-8")
+        assert place.changes
+        place.tunnels.cut("east", "the SyncTarget is gone")
+        assert not place.tunnels.duplicate("east")
+
+
 async def test_who_is_not_known_is_refused_before_the_101() -> None:
     async with hub() as place:
         with pytest.raises(HandshakeRefused, match="who are you"):
