@@ -28,8 +28,9 @@ LEAST_TURN_BYTES = 4 * 1024
 class _Mark:
     offset: int  # bytes sent when the acknowledgement was asked for
     at: float
-    acked: int  # bytes known to have arrived then, and since when
+    acked: int  # bytes known to have arrived then, since when, and when the last of them had left
     acked_at: float
+    acked_sent_at: float
     limited: bool
 
 
@@ -46,7 +47,7 @@ class LinkPacer:
     """
 
     __slots__ = (
-        "_acked_at", "_best", "_best_before", "_limited", "_marked", "_marks", "_probe_from", "_rtt", "_rtt_at",
+        "_acked_at", "_acked_sent_at", "_best", "_best_before", "_limited", "_marked", "_marks", "_probe_from", "_rtt", "_rtt_at",
         "_window_from", "acked", "cap", "mark_at", "now", "sent", "turn_bytes",
     )  # fmt: skip
 
@@ -59,7 +60,7 @@ class LinkPacer:
         self.now = 0.0
         self._marked = 0
         self._marks: deque[_Mark] = deque()
-        self._acked_at = 0.0
+        self._acked_at = self._acked_sent_at = 0.0
         self._best = 0.0  # bytes per second: best of this window, and of the one before
         self._best_before = 0.0
         self._window_from = 0.0
@@ -90,8 +91,8 @@ class LinkPacer:
         """Such a frame was built; ``sent`` counts it already."""
         now = self.now
         if not self._marks and self.acked == self._marked:
-            self._acked_at = now  # nothing was on the way that could be timed
-        self._marks.append(_Mark(self.sent, now, self.acked, self._acked_at, self._limited))
+            self._acked_at = self._acked_sent_at = now  # nothing was on the way that could be timed
+        self._marks.append(_Mark(self.sent, now, self.acked, self._acked_at, self._acked_sent_at, self._limited))
         self._marked = self.sent
         self.mark_at = self.sent + self.cap // 4
         self._limited = False
@@ -111,6 +112,7 @@ class LinkPacer:
             last = self._marks.popleft()
         if last is not None:
             self._sample(last, offset, now)
+            self._acked_sent_at = last.at
         self._acked_at = now
         return True
 
@@ -121,7 +123,8 @@ class LinkPacer:
 
     def _sample(self, mark: _Mark, offset: int, now: float) -> None:
         self.sample_rtt(now - mark.at, now)
-        elapsed = now - mark.acked_at
+        # the longer of the two: an acknowledgement that was held up makes the next one look early
+        elapsed = max(now - mark.acked_at, mark.at - mark.acked_sent_at)
         if elapsed > 0:
             rate = (offset - mark.acked) / elapsed
             # what nobody wanted to send says little about the link: it may raise the estimate only
