@@ -47,8 +47,8 @@ class LinkPacer:
     """
 
     __slots__ = (
-        "_acked_at", "_acked_sent_at", "_best", "_best_before", "_limited", "_marked", "_marks", "_probe_from", "_rtt", "_rtt_at",
-        "_window_from", "acked", "cap", "mark_at", "now", "sent", "turn_bytes",
+        "_acked_at", "_acked_sent_at", "_best", "_best_before", "_limited", "_marked", "_marks", "_probe_from", "_rtt",
+        "_rtt_at", "_window_from", "acked", "cap", "mark_at", "now", "sent", "turn_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
