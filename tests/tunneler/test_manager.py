@@ -181,3 +181,51 @@ async def test_a_replica_drains_once_its_streams_ended(hub: Hub) -> None:
     transport.close()
     await draining
     assert "this replica ends" in await agent.closed
+
+
+async def test_a_hub_keeps_the_links_that_it_dials_in_the_same_way() -> None:
+    """The agent listens, and asks who dials; the hub is the one that opens streams all the same."""
+    accepted: list[web.Request] = []
+
+    async def authenticate(request: web.Request) -> Peer:
+        accepted.append(request)
+        if request.headers.get("Authorization") != "Bearer hub":
+            raise HandshakeRefused(401, "not my hub")
+        return Peer("hub")
+
+    app = web.Application()
+    services = {"echo": lambda request: Echo()}
+    TunnelListener(TunnelConfig(), authenticate, services=services, hello=Hello(instance="a")).add_to(app)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    manager = ConnectionManager(TunnelConfig(), replica="r1")
+
+    def make() -> TunnelSession:
+        return TunnelSession(Role.HUB, manager.config, peer="west", admit=manager.admit)
+
+    with pytest.raises(HandshakeRefused, match="not my hub"):
+        await dial(DialTarget(url), make)
+
+    async def connect(reload: bool) -> TunnelSession:
+        link, session = await dial(DialTarget(url, {"Authorization": "Bearer hub"}), make)
+        assert isinstance(session, TunnelSession)
+        session.attach(link)
+        return session
+
+    keeper = LinkKeeper(connect, chance=lambda: 0.0)
+    keeping = asyncio.create_task(keeper.run())
+    opener = manager.opener("west")
+    for _ in range(2):
+        transport, protocol = await opener.open_stream(Recorder, "echo")
+        transport.write(b"hello")
+        assert await protocol.read(5) == b"hello"
+        socket = accepted[-1].transport
+        assert socket is not None
+        socket.abort()  # the link is lost, and dialled again
+        assert isinstance(await protocol.lost, LinkLost)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await manager.close()
+    await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Accept agents in an aiohttp server: ``GET /tunnel/v1``, checked before the 101.
+"""Accept links in an aiohttp server: ``GET /tunnel/v1``, checked before the 101. A hub listens, or an agent does.
 
 aiohttp reads the request; the 101 is written on its transport, which then belongs to a `RawLink`, while the handler
 stays parked until the session is over.
@@ -16,8 +16,10 @@ from websockets.utils import accept_key
 from tunneler.config import PATH, SUBPROTOCOL, TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import CloseCode, HandshakeRefused
+from tunneler.frames import Hello
 from tunneler.links.aio import AiohttpLink, server_socket
 from tunneler.links.raw import RawLink
+from tunneler.ports import Services
 from tunneler.session import Admit, TunnelSession
 
 
@@ -38,23 +40,37 @@ Authenticate = Callable[[web.Request], Awaitable[Peer]]
 
 
 class TunnelListener:
-    """Handler of one route; sessions are given to ``admit`` when their HELLO came."""
+    """Handler of one route.
+
+    Args:
+        admit: at a hub, given each session when its HELLO came.
+        services: at an agent that the hub dials, what it offers, and ``hello``, what it says of itself.
+        own_transport: False: stay with aiohttp's WebSocket, see `links.aio`.
+    """
 
     def __init__(
-        self, config: TunnelConfig, authenticate: Authenticate, admit: Admit, *, own_transport: bool = True
+        self,
+        config: TunnelConfig,
+        authenticate: Authenticate,
+        admit: Admit | None = None,
+        *,
+        services: Services | None = None,
+        hello: Hello | None = None,
+        own_transport: bool = True,
     ) -> None:
-        """``own_transport`` False: stay with aiohttp's WebSocket, see `links.aio`."""
         self._own_transport = own_transport
         self._config = config
         self._authenticate = authenticate
         self._admit = admit
+        self._services = services
+        self._hello = hello
 
     def add_to(self, app: web.Application) -> None:
         """Route ``GET /tunnel/v1``."""
         app.router.add_get(PATH, self.handle)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One agent, from its request to the end of its session."""
+        """One link, from its request to the end of its session."""
         problem = check_upgrade(request.headers)
         if problem is not None:
             status, text = problem
@@ -68,7 +84,7 @@ class TunnelListener:
         transport = request.transport
         if transport is None:
             return web.Response(status=499)
-        session = TunnelSession(Role.HUB, self._config, peer=peer.name, proof=peer.proof, admit=self._admit)
+        session = self._session(peer)
         if not self._own_transport:
             socket = server_socket()
             await socket.prepare(request)
@@ -85,8 +101,13 @@ class TunnelListener:
             await asyncio.shield(session.closed)
             await asyncio.shield(link.lost)  # the peer reads our last word first
         finally:
-            session.close(CloseCode.GONE, "the hub ends")
+            session.close(CloseCode.GONE, "the listener ends")
         return web.Response()
+
+    def _session(self, peer: Peer) -> TunnelSession:
+        if self._services is None:
+            return TunnelSession(Role.HUB, self._config, peer=peer.name, proof=peer.proof, admit=self._admit)
+        return TunnelSession(Role.AGENT, self._config, peer=peer.name, hello=self._hello, services=self._services)
 
 
 def check_upgrade(headers: Mapping[str, str]) -> tuple[int, str] | None:
