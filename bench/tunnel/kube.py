@@ -19,7 +19,7 @@ from bench.figures import Goal, Line, median, percentile
 from bench.tunnel.bed import MIB, Bed, Way
 from bench.tunnel.load import WARMUP_SECONDS, LoadFailed
 from bench.tunnel.report import Row
-from bench.tunnel_rig import LINKS, accept_agent, dial_hub, end, run_role, say, start_pair
+from bench.tunnel_rig import END_SECONDS, LINKS, accept_agent, dial_hub, end, run_role, say, start_pair
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.role import default_policy
 from syncer.hub.tunnel_targets import SERVICE, open_stream_of
@@ -114,6 +114,9 @@ async def requests(bed: Bed) -> list[Row]:
                     many[number].append(found)
                     alone[number].append((await question(name, 1))["p50_ms"])
         rss = ours.rss_bytes() / MIB
+        assert one.stdin is not None
+        one.stdin.close()
+        await asyncio.wait_for(one.wait(), END_SECONDS)
     finally:
         await end(*pair)
     return _rows(many, alone, rss)
