@@ -99,9 +99,20 @@ class Metrics:
         )
         for outcome in REGISTRATION_OUTCOMES:
             self.registrations_total.labels(outcome)
+        self.tunnel_forwarded_total = Counter(
+            "syncline_tunnel_forwarded_total",
+            "Tunnel streams that another replica carries for this one (out), or this one for another (in).",
+            ["direction"],
+            registry=registry,
+        )
+        self.replicas = Gauge(
+            "syncline_replicas", "Replicas that this one knows of, itself included.", registry=registry
+        )
+        self.replicas.set(1)
         self._requests: dict[tuple[str, str, int], list[Counter]] = {}  # (side, verb, code)
         for direction in ("in", "out"):
             self.tunnel_bytes_total.labels(direction)
+            self.tunnel_forwarded_total.labels(direction)
         for side in SIDES:
             for verb in VERBS:
                 self.api_requests_total.labels(side, verb, "200")

@@ -36,6 +36,8 @@ from syncer.hub.listener import Listener, listen
 from syncer.hub.proxy import TargetProxy
 from syncer.hub.registered import Registered
 from syncer.hub.registrations import RegistrationEndpoint
+from syncer.hub.registry import Registry
+from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.hub.tunnels import Tunnels
 from syncer.kube.client import ClusterClient
@@ -149,15 +151,28 @@ class Operator:
             events=self._events,
             metrics=self._metrics,
         )
-        self._hub = Hub(self._control, authority, url=settings.hub_url, agents=self._agents.bundle)
+        self._hub = Hub(
+            self._control,
+            authority,
+            url=settings.hub_url,
+            replica_url=settings.replica_url,
+            clients=self._agents.bundle + b"\n" + authority.bundle,
+        )
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
+        self._registry = Registry(
+            self._control, self._metrics, replica=self._lease.identity, links=lambda: self._tunnels.links()
+        )
         self._tunnels = Tunnels(
             IdentityGate(self._registered.identities),
             self._metrics,
-            replica=self._lease.identity,
+            self._registry.members,
+            ReplicaIdentity(authority, self._lease.identity),
+            known=self._registered.tunnelled,
             version=own_version(),
             drain_seconds=settings.drain_seconds,
         )
+        self._tunnels.on_links = self._registry.changed
+        self._registry.on_change.append(self._tunnels.members_changed)
         self._registered.identities.on_closed.append(lambda ended: self._tunnels.cut(ended.target, ended.reason))
         self._proxy = TargetProxy(authenticator, authorizer, TunnelDialer(self._tunnels.opener))
         await self._hub.start(api.app([registrations, self._tunnels, self._proxy]), settings.hub_bind)
@@ -191,6 +206,7 @@ class Operator:
             asyncio.create_task(self._registered.run(), name="registered"),
             asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(self._tunnels.run(), name="tunnels"),
+            asyncio.create_task(self._registry.run(self._hub.replica_url), name="registry"),
         ]
         election = asyncio.create_task(self._lease.run(), name="election")
         code = 0
@@ -206,6 +222,7 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*background, election, return_exceptions=True)
             await self._lease.release()
+            await self._registry.leave()
             self._proxy.close()
             await self._tunnels.drain()  # what this replica wrote through them has left by now
             await self._replica.close()  # the last to go: reviews are answered while work is drained

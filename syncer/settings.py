@@ -136,6 +136,10 @@ class OperatorSettings(BaseSettings):
     hub_url: Url | None = Field(
         None, description="https:// URL under which people reach the hub; default: made from hub-bind"
     )
+    replica_url: Annotated[Url, Field(max_length=512)] | None = Field(
+        None,
+        description="https:// URL under which agents and replicas reach this one replica; default: made from hub-bind",
+    )
     webhooks: Annotated[Literal["auto", "off"], BeforeValidator(_parse_webhooks)] = Field(
         "auto", description="auto: admission webhooks are served and registered; off: the same rules at reconcile"
     )

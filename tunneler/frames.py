@@ -104,6 +104,7 @@ class Hello:
         max_streams: streams at once it accepts.
         cluster_uid: UID of the cluster behind it, or empty.
         clock: its UTC time in seconds; for the diagnosis of skew.
+        links: ids of the replicas that this instance has other links to; they need not take a second one.
     """
 
     agent: str = ""
@@ -113,6 +114,7 @@ class Hello:
     max_streams: int = 1024
     cluster_uid: str = ""
     clock: float = 0.0
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class HelloOk:
         replica: id of the hub replica.
         software: version of the hub.
         features: those of HELLO that the hub has too.
-        replicas: addresses of the other replicas.
+        replicas: addresses of the other replicas, the best for this agent first.
         token_lifetime_seconds: until the credential ends; 0 if it does not.
     """
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,9 +106,7 @@ class ConnectionManager:
         )
 
     def _up(self, target: str, duplicate: bool) -> None:
-        for waiting in self._waiting.pop(target, ()):
-            if not waiting.done():
-                waiting.set_result(None)
+        self.wake(target)
         self._tell(target, "a session began", duplicate=duplicate)
 
     def _closed(self, target: str, id_: str, reason: str) -> None:
@@ -170,9 +169,19 @@ class ConnectionManager:
         Raises:
             NoLink: none came in time, or 128 wait already.
         """
-        session = self.session(target)
-        if session is not None:
-            return session
+        deadline = asyncio.get_running_loop().time() + seconds
+        while (session := self.session(target)) is None:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or not await self.wait_news(target, left):
+                raise NoLink(target, f"none came up within {seconds:g} s")
+        return session
+
+    async def wait_news(self, target: str, seconds: float) -> bool:
+        """Wait until a link came up or `wake` was called: True; False if neither happened in time.
+
+        Raises:
+            NoLink: 128 wait already, or the target was cut.
+        """
         waiting = self._waiting.setdefault(target, set())
         if len(waiting) >= MAX_WAITING:
             raise NoLink(target, f"{MAX_WAITING} already wait for one")
@@ -182,15 +191,18 @@ class ConnectionManager:
             async with asyncio.timeout(seconds):
                 await future
         except TimeoutError:
-            raise NoLink(target, f"none came up within {seconds:g} s") from None
+            return False
         finally:
             waiting.discard(future)
             if not waiting and self._waiting.get(target) is waiting:
                 del self._waiting[target]
-        session = self.session(target)
-        if session is None:
-            raise NoLink(target, "it came up and went at once")
-        return session
+        return True
+
+    def wake(self, target: str) -> None:
+        """Whoever waits for a link shall look again: there may be another way."""
+        for waiting in self._waiting.pop(target, ()):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def cut(self, target: str, code: CloseCode, reason: str) -> None:
         """The target was disabled or deleted: its sessions end now, and nobody waits for it any more."""
@@ -273,6 +285,8 @@ class LinkKeeper:
         self._reconnect = Reconnect(chance)
         self._drain_seconds = drain_seconds
         self._old: set[asyncio.Task[None]] = set()
+        self._chance = chance
+        self._hurried = asyncio.Event()
         self.session: TunnelSession | None = None
 
     async def run(self) -> None:
@@ -303,7 +317,7 @@ class LinkKeeper:
                     state = LinkState.DRAINING if code is CloseCode.DRAIN else LinkState.RECONNECTING
                     self._say(state, told.reason if told is not None else "the link is lost")
                 reload = retry.reload
-                await asyncio.sleep(retry.seconds)
+                await self.pause(retry.seconds)
         finally:
             if self.session is not None:
                 self.session.close(CloseCode.GONE, "the agent ends")
@@ -316,6 +330,17 @@ class LinkKeeper:
         if self.session is not None:
             self.session.close(CloseCode.DRAIN, "the agent ends")
             await self.session.wait_idle(self._drain_seconds)
+
+    async def pause(self, seconds: float | None) -> None:
+        """Wait so long, or without end, unless `hurry` ends it."""
+        self._hurried.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    def hurry(self, seconds: float = 0.0) -> None:
+        """There is something new to dial: a pause ends after a random part of so many seconds."""
+        asyncio.get_running_loop().call_later(self._chance() * seconds, self._hurried.set)
 
     def _listen(self, session: TunnelSession) -> asyncio.Future[GoAway]:
         future: asyncio.Future[GoAway] = asyncio.get_running_loop().create_future()

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -32,8 +33,10 @@ from bench.tunnel_rig import end, say
 from deploy.local import ports
 from syncer.hub.api import HubApi
 from syncer.hub.auth import Authenticator, Authorizer, User
-from syncer.hub.certificates import server_context
+from syncer.hub.certificates import make_authority, server_context
 from syncer.hub.listener import listen
+from syncer.hub.members import Members
+from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnels import Tunnels
 from syncer.logs import configure_logs
 from syncer.metrics import Metrics
@@ -94,7 +97,8 @@ class Table:
 async def hub(port: int, folder: str) -> None:
     """Serve until ended. Says ``ready``."""
     table = Table()
-    tunnels = Tunnels(table, Metrics(), replica="bench", version="0")
+    alone = ReplicaIdentity(make_authority(now=datetime.now(UTC)), "bench")
+    tunnels = Tunnels(table, Metrics(), Members("bench"), alone, known=lambda _: True, version="0")
     api = HubApi(cast(Authenticator, table), cast(Authorizer, table), table, find_kind=lambda _: None)
     context = server_context()
     context.load_cert_chain(f"{folder}/hub.pem")

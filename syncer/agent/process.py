@@ -1,4 +1,4 @@
-"""`syncline agent`: dials every hub that it is given, and serves its cluster's API to them through the links.
+"""`syncline agent`: keeps links to two replicas of the hub, and serves its cluster's API to them through the links.
 
 It listens nowhere but on `--http-bind` for probes, holds nothing but the credentials that `syncline join` left, and
 writes nothing to the cluster by itself.
@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +22,7 @@ import structlog
 from aiohttp import web
 
 from syncer.agent.credentials import AgentCredentials, keep_renewed
+from syncer.agent.hubs import LINKS, HubChoice
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.policy import Policy, load_policy
 from syncer.agent.policy_file import PolicyFile
@@ -38,13 +39,15 @@ from tunneler.core import Role
 from tunneler.errors import HandshakeRefused, TunnelError
 from tunneler.frames import Hello
 from tunneler.links.base import LinkUser
-from tunneler.links.dial import DialTarget, dial
+from tunneler.links.dial import DialTarget, dial, hub_address
 from tunneler.links.proxies import Proxy, choose_proxy
 from tunneler.manager import LinkKeeper
 from tunneler.ports import StreamRequest
 from tunneler.session import TunnelSession
 
 SERVICE: Final = "kube-api"
+REPLICAS_SERVICE: Final = "replicas"  # the hub tells by its metadata which other replicas there are now
+SPREAD_SECONDS: Final = 5.0  # over which agents come to a new replica
 DEFAULT_BIND: Final = Bind("127.0.0.1", 8081)
 UID_SECONDS: Final = 5.0  # patience with this cluster's API server before a dial
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
@@ -57,7 +60,7 @@ class AgentSettings:
     """What the command line says.
 
     Attributes:
-        hubs: https URLs, a link is kept to each; empty: the one that was joined.
+        hubs: https URLs, of replicas or of a balancer before them; empty: the one that was joined.
         kubeconfig: of this cluster; None: the Pod's ServiceAccount.
         policy: file; None: the default.
         proxy: None: HTTPS_PROXY and NO_PROXY; "": none.
@@ -104,7 +107,8 @@ class Agent:
         self._environment = os.environ if environment is None else environment
         self._instance = uuid.uuid4().hex
         self._stop = asyncio.Event()
-        self._states: dict[str, LinkState] = {}
+        self._states: dict[int, LinkState] = {}  # by link
+        self._dialling = asyncio.Lock()  # one link at a time, so that it knows whom the others reach
         self._cluster_uid = ""  # of this cluster, once it has told
 
     async def main(self) -> int:
@@ -119,18 +123,20 @@ class Agent:
         self._policy_file = PolicyFile(settings.policy, self._service.use) if settings.policy is not None else None
         self._cluster = ClusterClient(cluster, name="cluster")
         hubs = settings.hubs or (self._credentials.hub,)
-        proxies = {url: find_proxy(url, self._environment, settings.proxy) for url in hubs}
+        for url in hubs:
+            find_proxy(url, self._environment, settings.proxy)  # what is wrong is told at once
+        self._choice = HubChoice(self._credentials.target, hubs)
         listener = await listen(self._app(), settings.http_bind, setting="http_bind")
         log.info("agent starts", target=self._credentials.target, hubs=list(hubs), health=str(listener.bind))
-        keepers = {url: self._keeper(url, proxy) for url, proxy in proxies.items()}
+        self._keepers = [self._keeper(link) for link in range(LINKS)]
         try:
-            return await self._serve(keepers)
+            return await self._serve()
         finally:
             await listener.close()
             await self._cluster.close()
 
-    async def _serve(self, keepers: Mapping[str, LinkKeeper]) -> int:
-        work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in keepers.values()]
+    async def _serve(self) -> int:
+        work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in self._keepers]
         if self._policy_file is not None:
             work.append(self._policy_file.follow())
         tasks = [
@@ -144,7 +150,7 @@ class Agent:
                 log.error("the agent failed", exc_info=failed.exception())
                 return 1
             log.info("draining", seconds=self._settings.drain_seconds)
-            await asyncio.gather(*(keeper.drain() for keeper in keepers.values()))
+            await asyncio.gather(*(keeper.drain() for keeper in self._keepers))
             return 0
         finally:
             for task in (stopping, *tasks):
@@ -161,19 +167,34 @@ class Agent:
 
     # Links ----------------------------------------------------------------------------------------------------------
 
-    def _keeper(self, url: str, proxy: Proxy | None) -> LinkKeeper:
+    def _keeper(self, link: int) -> LinkKeeper:
         async def connect(reload: bool) -> TunnelSession:
-            return await self._connect(url, proxy)
+            return await self._connect(link)
 
         def told(state: LinkState, reason: str) -> None:
-            if self._states.get(url) is not state or reason:
-                log.info("link", hub=url, state=state.value, reason=reason)
-            self._states[url] = state
+            if state is not LinkState.CONNECTED:
+                self._choice.lost(link)
+            if self._states.get(link) is not state or reason:
+                log.info("link", link=link, hub=self._choice.address(link), state=state.value, reason=reason)
+            self._states[link] = state
 
         return LinkKeeper(connect, on_state=told, drain_seconds=self._settings.drain_seconds)
 
-    async def _connect(self, url: str, proxy: Proxy | None) -> TunnelSession:
-        """One dial, with the credential and the cluster of this moment. Raises HandshakeRefused."""
+    async def _connect(self, link: int) -> TunnelSession:
+        """One dial, once there is a replica to dial that the other links do not reach. Raises TunnelError."""
+        while True:
+            async with self._dialling:
+                url = self._choice.choose(link)
+                if url is not None:
+                    session = await self._dial(link, url)
+                    answer = await session.opened
+                    self._choice.connected(link, answer.replica, usable(answer.replicas))
+                    self._hurry_others(link, 0.0)
+                    return session
+            await self._keepers[link].pause(None)
+
+    async def _dial(self, link: int, url: str) -> TunnelSession:
+        """With the credential and the cluster of this moment. Raises HandshakeRefused."""
         uid = await self._ask_cluster_uid()
         try:
             tls = self._credentials.context()
@@ -185,16 +206,29 @@ class Agent:
             software=self._version,
             cluster_uid=uid,
             clock=time.time(),
+            links=self._choice.linked(link),
         )
         config = TunnelConfig(drain_seconds=self._settings.drain_seconds)
+        proxy = find_proxy(url, self._environment, self._settings.proxy)
+
+        def replicas(request: StreamRequest) -> asyncio.Protocol:
+            self._choice.told(link, usable(request.metadata.get("replicas", "").split()))
+            self._hurry_others(link, SPREAD_SECONDS)
+            return asyncio.Protocol()
 
         def make() -> LinkUser:
-            return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services={SERVICE: self._accept})
+            services = {SERVICE: self._accept, REPLICAS_SERVICE: replicas}
+            return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services=services)
 
-        link, session = await dial(DialTarget(url, tls=tls, proxy=proxy), make)
+        made, session = await dial(DialTarget(url, tls=tls, proxy=proxy), make)
         assert isinstance(session, TunnelSession)
-        session.attach(link)
+        session.attach(made)
         return session
+
+    def _hurry_others(self, link: int, seconds: float) -> None:
+        for number, keeper in enumerate(self._keepers):
+            if number != link:
+                keeper.hurry(seconds)
 
     def _accept(self, _: StreamRequest) -> asyncio.Protocol:
         return self._service.protocol()
@@ -223,7 +257,7 @@ class Agent:
 
         async def readyz(_: web.Request) -> web.Response:
             up = LinkState.CONNECTED in self._states.values() and not self._stop.is_set()
-            lines = "".join(f"{url}: {state.value}\n" for url, state in self._states.items())
+            lines = "".join(f"{self._choice.address(link)}: {state.value}\n" for link, state in self._states.items())
             if self._policy_file is not None and self._policy_file.problem:
                 lines += f"policy of before: {self._policy_file.problem}\n"
             return web.Response(status=200 if up else 503, text=lines or "starting\n")
@@ -232,6 +266,19 @@ class Agent:
         app.router.add_get("/healthz", healthz)
         app.router.add_get("/readyz", readyz)
         return app
+
+
+def usable(addresses: Iterable[str]) -> list[str]:
+    """Those that a hub's words may send this agent to: https URLs."""
+    return [url for url in addresses if _by_tls(url)]
+
+
+def _by_tls(url: str) -> bool:
+    try:
+        secure, _, _ = hub_address(url)
+    except HandshakeRefused:
+        return False
+    return secure
 
 
 def read_policy(path: Path | None) -> Policy:

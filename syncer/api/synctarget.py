@@ -103,12 +103,14 @@ class SyncTargetSpec(ApiModel):
 
 
 class TunnelStatus(StatusModel):
-    """The links of the target's agent to the replica that leads."""
+    """The links of the target's agents, at all replicas."""
 
     links: int = 0
-    replica: str = Field(default="", description="The replica that holds them.")
+    replica: str = Field(default="", description="The replicas that hold them.")
     since: str = Field(default="", description="Since when the oldest of them is up.")
-    rtt_milliseconds: int = Field(default=0, description="Shortest round trip, at least 1; 0 until it is measured.")
+    rtt_milliseconds: int = Field(
+        default=0, description="Shortest round trip to the replica that leads, at least 1; 0 until it is measured."
+    )
 
 
 class SyncedResource(StatusModel):

@@ -17,7 +17,8 @@ def agent(
     hub: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL[,URL…]", help="Hubs to dial, a link is kept to each; default: the one that was joined."
+            metavar="URL[,URL…]",
+            help="Replicas of the hub, or a balancer before them; two get a link. Default: the one that was joined.",
         ),
     ] = None,
     kubeconfig: Annotated[

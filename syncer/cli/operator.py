@@ -27,6 +27,9 @@ def operator(
     hub_url: Annotated[
         Text, _flag("URL", "https:// URL under which people reach the hub; default: from hub-bind.")
     ] = None,
+    replica_url: Annotated[
+        Text, _flag("URL", "https:// URL of this one replica, for agents and other replicas; default: from hub-bind.")
+    ] = None,
     webhooks: Annotated[
         Text, _flag("auto|off", "Admission webhooks; off: the same rules when reconciling (auto).")
     ] = None,

@@ -45,9 +45,6 @@ class TunnelLinks(Protocol):
     def follow(self, follower: Callable[[str], None] | None) -> None:
         """Be told each change of a target's links, by its name; None ends that."""
 
-    def expect(self, target: str, expected: bool) -> None:
-        """The target is reached through a tunnel, or is not any more."""
-
     def connector(self, target: str) -> Callable[[int, float], BaseConnector]:
         """How a `ClusterClient` reaches the target."""
 

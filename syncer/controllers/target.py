@@ -214,7 +214,6 @@ class TargetSession:
             self._refused = None
             self._probe_at = self._look_at = 0.0
         self._target = target
-        self._around.links.expect(self.name, self._tunnelled)
         self._facts = replace(self._facts, generation=found.generation)
         return True
 

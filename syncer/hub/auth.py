@@ -20,6 +20,7 @@ from aiohttp import web
 
 from syncer.api.keys import GroupResource
 from syncer.hub.identity import issued_to_agent
+from syncer.hub.replica_identity import issued_to_replica
 
 CACHE_SECONDS: Final = 10.0  # how long a withdrawn right still works here; as for API servers' own webhooks
 CACHE_ENTRIES: Final = 4096
@@ -145,10 +146,10 @@ def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
     """The user of a checked client certificate, as kube-apiserver reads one: CN is the name, O are the groups.
 
     Args:
-        certificate: as `ssl.SSLSocket.getpeercert()` gives it. The handshake takes agents' certificates too; whom
-            they name is no user of upstream.
+        certificate: as `ssl.SSLSocket.getpeercert()` gives it. The handshake takes certificates of agents and replicas
+            too; whom they name is no user of upstream.
     """
-    if issued_to_agent(certificate):
+    if issued_to_agent(certificate) or issued_to_replica(certificate):
         return None
     names: dict[str, list[str]] = {}
     for part in certificate.get("subject") or ():

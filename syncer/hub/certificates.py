@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -81,24 +82,51 @@ def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> 
     Raises:
         ValueError: the authority's certificate or key cannot be read, do not belong together, or have expired.
     """
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub")])
+    names = x509.SubjectAlternativeName([_general_name(host) for host in sorted(set(hosts))])
+    return _issue(authority, name, ExtendedKeyUsageOID.SERVER_AUTH, now, names)
+
+
+def issue_replica(authority: KeyPair, name: str, replica: str, *, now: datetime) -> KeyPair:
+    """A client certificate for a replica.
+
+    Args:
+        name: common name of all of them.
+        replica: id of this one, the organizational unit; its end if it is above 64 characters.
+    Raises:
+        ValueError: as `issue_server`.
+    """
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, replica[-64:]),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
+    return _issue(authority, subject, ExtendedKeyUsageOID.CLIENT_AUTH, now)
+
+
+def _issue(
+    authority: KeyPair,
+    subject: x509.Name,
+    usage: x509.ObjectIdentifier,
+    now: datetime,
+    names: x509.SubjectAlternativeName | None = None,
+) -> KeyPair:
     issuer, issuer_key = load_authority(authority, now)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub")])
     lifetime = min(SERVER_LIFETIME, issuer.not_valid_after_utc - now)
-    certificate = (
-        _builder(name, issuer.subject, key, now, lifetime)
+    builder = (
+        _builder(subject, issuer.subject, key, now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([_general_name(host) for host in sorted(set(hosts))]), critical=False
-        )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,
         )
-        .sign(issuer_key, hashes.SHA256())
     )
-    return _pem(certificate, key)
+    if names is not None:
+        builder = builder.add_extension(names, critical=False)
+    return _pem(builder.sign(issuer_key, hashes.SHA256()), key)
 
 
 def check_authority(authority: KeyPair, *, now: datetime) -> None:
@@ -106,6 +134,15 @@ def check_authority(authority: KeyPair, *, now: datetime) -> None:
     load_authority(authority, now)
     if authority.trusted.strip():
         x509.load_pem_x509_certificates(authority.trusted)
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the authority signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def authority_hash(certificate: bytes) -> str:

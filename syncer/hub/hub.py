@@ -139,17 +139,26 @@ def hub_url(bind: Bind, configured: str | None) -> str:
 class Hub:
     """The HTTPS listener, with a certificate that stays fresh."""
 
-    def __init__(self, client: ClusterClient, authority: KeyPair, *, url: str | None, agents: bytes = b"") -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        authority: KeyPair,
+        *,
+        url: str | None,
+        replica_url: str | None = None,
+        clients: bytes = b"",
+    ) -> None:
         """Args:
-        url: `--hub-url`; None makes it from the bound address.
-        agents: the authority of agents' certificates, PEM: the TLS handshake takes those too.
+        url, replica_url: `--hub-url`, `--replica-url`; None makes them from the bound address.
+        clients: authorities of certificates that the TLS handshake takes beside those of upstream's users, PEM.
         """
         self._client = client
         self._authority = authority
         self._configured_url = url
+        self._configured_replica_url = replica_url
         self._context = server_context()
-        if agents:
-            self._context.load_verify_locations(cadata=agents.decode("ascii"))
+        if clients:
+            self._context.load_verify_locations(cadata=clients.decode("ascii"))
         self._certificate = ServingCertificate(authority, self._context)
         self._client_ca = b""
         self._listener: Listener | None = None
@@ -162,6 +171,12 @@ class Hub:
         return hub_url(self._listener.bind, self._configured_url)
 
     @property
+    def replica_url(self) -> str:
+        """Where this one replica is found. Only while it listens."""
+        assert self._listener is not None
+        return hub_url(self._listener.bind, self._configured_replica_url)
+
+    @property
     def authority(self) -> bytes:
         """What clients must trust, PEM; the authority that signs is the first."""
         return self._authority.bundle
@@ -169,8 +184,9 @@ class Hub:
     async def start(self, app: web.Application, bind: Bind) -> None:
         """Listen. Raises StartError if the address cannot be used."""
         self._hosts = {"localhost", "127.0.0.1", "::1", socket.gethostname(), bind.host} - {"0.0.0.0", "::"}  # noqa: S104
-        if self._configured_url:
-            self._hosts.add(urlsplit(self._configured_url).hostname or "localhost")
+        for url in (self._configured_url, self._configured_replica_url):
+            if url:
+                self._hosts.add(urlsplit(url).hostname or "localhost")
         await self._refresh()
         self._listener = await listen(app, bind, setting="hub_bind", tls=self._context, cancel_handlers=True)
         log.info("hub listens", bind=str(self._listener.bind), url=self.url)

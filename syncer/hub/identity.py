@@ -15,12 +15,12 @@ from typing import Final
 import structlog
 from aiohttp import web
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from syncer.api.registration import COMMON_NAME_PREFIX, ORGANIZATION, ClusterRegistration
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError
+from syncer.hub.certificates import issued_by
 
 AUTHORITY_NAME: Final = "syncline-agent-ca"
 URI_SCHEME: Final = "syncline:registration:"
@@ -94,7 +94,7 @@ def read_identity(certificate: bytes, authorities: Sequence[x509.Certificate], *
     """
     try:
         found = x509.load_der_x509_certificate(certificate)
-        if not any(_issued(found, authority) for authority in authorities):
+        if not any(issued_by(found, authority) for authority in authorities):
             raise IdentityRefused(401, "this certificate was not issued to an agent")
         usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -114,14 +114,6 @@ def read_identity(certificate: bytes, authorities: Sequence[x509.Certificate], *
         raise IdentityRefused(401, "this certificate was not issued to an agent")
     target = common[0].removeprefix(COMMON_NAME_PREFIX)
     return AgentIdentity(target, parts[2], parts[0], int(parts[1]), found.not_valid_after_utc)
-
-
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def mismatch(target: str, known_uid: str, asked_uid: str) -> str:

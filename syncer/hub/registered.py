@@ -67,6 +67,11 @@ class Registered:
         """Whether everything that was registered at the start is known."""
         return not self.identities.problem
 
+    def tunnelled(self, target: str) -> bool:
+        """Whether a SyncTarget of that name is reached through a tunnel."""
+        found = self.targets.get(target)
+        return found is not None and found.spec.connection.tunnel is not None
+
     def _registration(self, event: InformerEvent) -> None:
         found = event.object
         if found is not None:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from syncer.hub.proxy_exchange import TargetUnavailable, UnknownTarget
 from syncer.kube.stream_connector import OpenStream
 from tunneler.errors import TunnelError
-from tunneler.ports import Opener
+from tunneler.ports import P
 
 SERVICE: Final = "kube-api"
-FindOpener = Callable[[str], Opener | None]
+
+
+class StreamOpener(Protocol):
+    """Opens streams to one target: `sharing.SharedOpener`, or a session of the tunnel."""
+
+    async def open_stream(self, factory: Callable[[], P], service: str, /) -> tuple[asyncio.Transport, P]:
+        """A stream, once the agent said yes; `connection_made` was called. Raises TunnelError."""
+        ...
+
+
+FindOpener = Callable[[str], StreamOpener | None]
 """What opens streams to a target, by its name; None where there is no such target."""
 
 

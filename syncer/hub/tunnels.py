@@ -1,12 +1,14 @@
 """The hub's end of the tunnel, in every replica: `GET /tunnel/v1`, agents' sessions by target, figures, the drain.
 
-What travels on a link is told elsewhere: `tunnel_targets` opens streams, `proxy` and clients of targets use them.
+What travels on a link is told elsewhere: `tunnel_targets` opens streams, `proxy` and clients of targets use them; which
+other replicas there are and what they hold, `registry` and `members`; how a stream gets there, `sharing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +18,10 @@ import structlog
 from aiohttp import BaseConnector, web
 
 from syncer.api.synctarget import TunnelStatus
+from syncer.hub.forwarding import Forwarder, ReplicaDoor
+from syncer.hub.members import Changed, Link, Members
+from syncer.hub.replica_identity import ReplicaIdentity
+from syncer.hub.sharing import SharedOpener
 from syncer.hub.tunnel_targets import open_stream_of
 from syncer.kube.stream_connector import connector_factory
 from syncer.metrics import Metrics
@@ -23,13 +29,13 @@ from tunneler.config import TunnelConfig
 from tunneler.errors import CloseCode, HandshakeRefused, TunnelError
 from tunneler.frames import Hello, HelloOk
 from tunneler.links.listen import Peer, TunnelListener
-from tunneler.manager import ConnectionManager, StateChanged
-from tunneler.ports import Opener
+from tunneler.manager import DIAL_SECONDS, ConnectionManager, StateChanged
 from tunneler.session import TunnelSession
 
 COUNT_SECONDS: Final = 2.0  # between two looks at what the sessions carried
 RETRY_SECONDS: Final = 1.0  # for agents that come while this replica ends
 DUPLICATE_SECONDS: Final = 180.0  # how long a fight is told; who lost tries again about every minute
+REPLICAS_SERVICE: Final = "replicas"  # an agent's: its metadata tells addresses, when they changed
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 
 log = structlog.get_logger()
@@ -61,7 +67,8 @@ class _Counted:
     """One session; what of it is in the metrics already."""
 
     session: TunnelSession
-    since: datetime
+    number: int
+    since: int  # UTC, seconds
     sent: int = 0
     received: int = 0
 
@@ -76,70 +83,86 @@ class Tunnels:
 
     Attributes:
         url: where agents dial, for people; set once the hub listens.
+        on_links: called when this replica's `links` may have changed.
     """
 
     def __init__(
-        self, gate: Gate, metrics: Metrics, *, replica: str, version: str, drain_seconds: float = 30.0
+        self,
+        gate: Gate,
+        metrics: Metrics,
+        members: Members,
+        identity: ReplicaIdentity,
+        *,
+        known: Callable[[str], bool],
+        version: str,
+        drain_seconds: float = 30.0,
+        dial_seconds: float = DIAL_SECONDS,
     ) -> None:
-        """Args: replica: id of this process, for agents and status. version: of this software."""
+        """Args:
+        members: the other replicas.
+        identity: of this one.
+        known: whether a target of that name is reached through a tunnel.
+        version: of this software.
+        dial_seconds: how long a stream waits for a link.
+        """
         self.url = ""
+        self.on_links: Callable[[], None] = _nothing
         self._gate = gate
         self._metrics = metrics
         self._version = version
-        self._replica = replica
+        self._members = members
+        self._replica = members.own
+        self._known = known
+        self._dial_seconds = dial_seconds
         self._draining = False
         config = TunnelConfig(drain_seconds=drain_seconds)
         self._manager = ConnectionManager(
             config,
-            replica=replica,
+            replica=members.own,
             on_change=self._changed,
             answer=self._answer,
             refusal=lambda session: gate.refusal(session.proof),
         )
         self._listener = TunnelListener(config, self._authenticate, self._admit)
+        self._forwarder = Forwarder(identity, metrics)
+        self._door = ReplicaDoor(identity, metrics, self._manager.session)
         self._targets: dict[str, _Target] = {}  # those with a link, now or earlier
-        self._expected: set[str] = set()
         self._duplicates: dict[str, float] = {}  # {target: loop time when two agents were last seen taking turns}
         self._follower: Callable[[str], None] | None = None
 
     def add_to(self, app: web.Application) -> None:
-        """Route ``GET /tunnel/v1``."""
+        """Route ``GET /tunnel/v1``, and what other replicas ask."""
         self._listener.add_to(app)
+        self._door.add_to(app)
 
     def follow(self, follower: Callable[[str], None] | None) -> None:
         """Tell each change of a target's links, by its name; None ends that."""
         self._follower = follower
 
-    def expect(self, target: str, expected: bool) -> None:
-        """A SyncTarget says that it is reached through a tunnel, or does not any more."""
-        if expected:
-            self._expected.add(target)
-        else:
-            self._expected.discard(target)
-
-    def opener(self, target: str) -> Opener | None:
+    def opener(self, target: str) -> SharedOpener | None:
         """What opens streams to a target; None where no target of that name has a tunnel (`FindOpener`)."""
-        if target not in self._targets and target not in self._expected:
+        if not self._known(target):
             return None
-        return self._manager.opener(target)
+        return SharedOpener(target, self._manager, self._members, self._forwarder, dial_seconds=self._dial_seconds)
 
     def connector(self, target: str) -> Callable[[int, float], BaseConnector]:
         """How a `ClusterClient` reaches a target."""
         return connector_factory(open_stream_of(target, self.opener))
 
     def status(self, target: str) -> TunnelStatus:
-        """The links of a target now, as its SyncTarget shows them; no links where there are none."""
-        known = self._targets.get(target)
-        # One that drains carries what it has and takes nothing new.
-        usable = [counted for counted in known.sessions if counted.session.is_open] if known is not None else []
-        if not usable:
-            return TunnelStatus()
+        """The links of a target now, at all replicas, as its SyncTarget shows them; no links where there are none."""
+        usable = self._usable(target)
         rtts = (counted.session.statistics().rtt_seconds for counted in usable)
         trips = [seconds for seconds in rtts if seconds is not None]
+        links = {record.replica: record.links[target] for record in self._members.holders(target)}
+        if usable:
+            links = {self._replica: _link(usable), **links}
+        if not links:
+            return TunnelStatus()
         return TunnelStatus(
-            links=len(usable),
-            replica=self._replica,
-            since=usable[0].since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            links=sum(link.count for link in links.values()),
+            replica=", ".join(links),
+            since=_utc(min(link.since for link in links.values())),
             # The loop's clock counts whole milliseconds: a short trip measures as 0, and is known nevertheless.
             rtt_milliseconds=max(1, round(1000 * min(trips))) if trips else 0,
         )
@@ -149,9 +172,23 @@ class Tunnels:
         at = self._duplicates.get(target)
         return at is not None and asyncio.get_running_loop().time() - at < DUPLICATE_SECONDS
 
+    def links(self) -> dict[str, Link]:
+        """{target: its links to this replica that take streams}, for the other replicas."""
+        return {target: _link(usable) for target in self._targets if (usable := self._usable(target))}
+
+    def members_changed(self, change: Changed) -> None:
+        """Other replicas came, went, or have other links."""
+        if change.gone:
+            self._forwarder.drop(change.gone)
+        for target in change.targets:
+            self._manager.wake(target)
+            self._tell(target)
+        if change.members:
+            for target in self._targets:
+                self._tell_addresses(target)
+
     def cut(self, target: str, reason: str) -> None:
         """The target is deleted or disabled: its links end now."""
-        self._expected.discard(target)
         self._manager.cut(target, CloseCode.AUTH, reason)
         self._targets.pop(target, None)
         self._duplicates.pop(target, None)
@@ -183,7 +220,9 @@ class Tunnels:
         if skew:
             raise TunnelError(skew)
         self._gate.admit(session.proof, hello)
-        return HelloOk(software=self._version)
+        if self._replica in hello.links:
+            raise TunnelError("this agent has a link to this replica")
+        return HelloOk(software=self._version, replicas=tuple(self._members.addresses(session.peer)))
 
     def _admit(self, session: TunnelSession, hello: Hello) -> HelloOk:
         target = session.peer
@@ -194,13 +233,14 @@ class Tunnels:
             raise
         if target in self._targets:
             self._metrics.tunnel_reconnects_total.inc()
-        counted = _Counted(session, datetime.now(UTC))
+        counted = _Counted(session, int(answer.session.rpartition("-")[2]), int(time.time()))
         self._targets.setdefault(target, _Target()).sessions.append(counted)
         session.closed.add_done_callback(lambda done: self._closed(target, counted, done.result()))
         log.info(
             "agent connected", target=target, session=answer.session, instance=hello.instance, version=hello.software
         )
         self._gauge()
+        self.on_links()
         return answer
 
     def _closed(self, target: str, counted: _Counted, reason: str) -> None:
@@ -210,6 +250,7 @@ class Tunnels:
             known.sessions.remove(counted)
         log.info("agent's link ended", target=target, reason=reason)
         self._gauge()
+        self.on_links()
         self._tell(target)
 
     def _changed(self, change: StateChanged) -> None:
@@ -217,11 +258,28 @@ class Tunnels:
             self._duplicates[change.target] = asyncio.get_running_loop().time()
             log.warning("DuplicateAgent: two agents take turns", target=change.target)
         log.debug("target's links", target=change.target, state=change.state.value, reason=change.reason)
+        self.on_links()
         self._tell(change.target)
 
     def _tell(self, target: str) -> None:
         if self._follower is not None:
             self._follower(target)
+
+    def _usable(self, target: str) -> list[_Counted]:
+        """Oldest first. One that drains carries what it has and takes nothing new."""
+        known = self._targets.get(target)
+        return [counted for counted in known.sessions if counted.session.is_open] if known is not None else []
+
+    def _tell_addresses(self, target: str) -> None:
+        """Where else this target's agents may dial now: HELLO_OK said it once, this says it anew."""
+        addresses = {"replicas": " ".join(self._members.addresses(target))}
+        for counted in self._usable(target):
+            try:
+                transport, _ = counted.session.open_stream_nowait(asyncio.Protocol, REPLICAS_SERVICE, addresses)
+            except TunnelError as error:
+                log.info("agent not told of other replicas", target=target, reason=str(error))
+            else:
+                transport.close()
 
     # Figures --------------------------------------------------------------------------------------------------------
 
@@ -242,6 +300,18 @@ class Tunnels:
         self._metrics.tunnel_bytes_total.labels("in").inc(now.received_bytes - counted.received)
         counted.sent, counted.received = now.sent_bytes, now.received_bytes
         return now.streams_open
+
+
+def _link(usable: list[_Counted]) -> Link:
+    return Link(len(usable), usable[-1].number, usable[0].since)
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _nothing() -> None:
+    return
 
 
 def version_skew(ours: str, theirs: str) -> str:

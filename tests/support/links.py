@@ -17,9 +17,6 @@ class NoLinks:
     def follow(self, follower: Callable[[str], None] | None) -> None:
         return
 
-    def expect(self, target: str, expected: bool) -> None:
-        return
-
     def connector(self, target: str) -> Callable[[int, float], BaseConnector]:
         raise AssertionError("there is no link")
 

@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "http_bind": ("127.0.0.1:1", Bind("127.0.0.1", 1)),
     "hub_bind": ("[::1]:65535", Bind("::1", 65535)),
     "hub_url": ("https://hub.example:8443", "https://hub.example:8443"),
+    "replica_url": ("https://10.0.0.7:8443", "https://10.0.0.7:8443"),
     "webhooks": ("off", "off"),
     "webhook_bind": ("[::1]:9443", Bind("::1", 9443)),
     "webhook_url": ("https://hook.example/x", "https://hook.example/x"),

@@ -101,19 +101,19 @@ def refused(status: int, reason: str, headers: Mapping[str, str]) -> HandshakeRe
     return HandshakeRefused(status, f"the hub answered {status} {reason}".rstrip(), retry_after_seconds=seconds)
 
 
-async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tuple[asyncio.Transport, _Head]:
+async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tuple[asyncio.Transport, AnswerHead]:
     loop = asyncio.get_running_loop()
     tls = target.tls or (client_tls() if secure else None)
     if target.proxy is None:
         return await loop.create_connection(
-            _Head, host, port, ssl=tls if secure else None, server_hostname=host if secure else None
+            AnswerHead, host, port, ssl=tls if secure else None, server_hostname=host if secure else None
         )
-    transport, head = await loop.create_connection(_Head, target.proxy.host, target.proxy.port)
+    transport, head = await loop.create_connection(AnswerHead, target.proxy.host, target.proxy.port)
     try:
         await _pass_proxy(target.proxy, transport, head, host, port)
         if tls is None or not secure:
             return transport, head
-        head = _Head()
+        head = AnswerHead()
         upgraded = await loop.start_tls(transport, head, tls, server_hostname=host)
         assert upgraded is not None
         return upgraded, head
@@ -122,7 +122,7 @@ async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tu
         raise
 
 
-async def _pass_proxy(proxy: Proxy, transport: asyncio.Transport, head: _Head, host: str, port: int) -> None:
+async def _pass_proxy(proxy: Proxy, transport: asyncio.Transport, head: AnswerHead, host: str, port: int) -> None:
     """CONNECT. Raises HandshakeRefused with the proxy's status."""
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
@@ -135,7 +135,7 @@ async def _pass_proxy(proxy: Proxy, transport: asyncio.Transport, head: _Head, h
 
 
 async def _upgrade(
-    target: DialTarget, transport: asyncio.Transport, head: _Head, make_user: Callable[[], LinkUser]
+    target: DialTarget, transport: asyncio.Transport, head: AnswerHead, make_user: Callable[[], LinkUser]
 ) -> tuple[RawLink, LinkUser]:
     scheme, _, rest = target.url.rstrip("/").partition("://")
     uri = parse_uri(f"{'wss' if scheme == 'https' else 'ws'}://{rest}{PATH}")
@@ -162,7 +162,7 @@ async def _upgrade(
     return link, user
 
 
-class _Head(asyncio.Protocol):
+class AnswerHead(asyncio.Protocol):
     """Collects the head of one HTTP answer; ``rest`` is what came behind it."""
 
     def __init__(self) -> None:

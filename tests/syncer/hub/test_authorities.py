@@ -76,7 +76,7 @@ async def hub(authority: KeyPair, agents: KeyPair, port: int = 0) -> AsyncIterat
         events=EventRecorder(client, metrics),
         metrics=metrics,
     ).add_to(app)
-    made = Hub(client, authority, url=None, agents=agents.bundle)
+    made = Hub(client, authority, url=None, clients=agents.bundle)
     await made.start(app, Bind("127.0.0.1", port))
     try:
         yield int(made.url.rpartition(":")[2]), metrics
