@@ -22,13 +22,13 @@ import structlog
 
 from syncer.api.names import GROUP, VERSION
 from syncer.kube.client import ClusterClient
+from syncer.kube.connector import TcpConnector
 from syncer.kube.credentials import ClusterCredentials, Grant
 
 FIRST_PAUSE_SECONDS: Final = 1.0  # before kopf is started again; doubled up to the longest
 LONGEST_PAUSE_SECONDS: Final = 10.0
 HEALTHY_SECONDS: Final = 60.0  # a run this long forgets earlier failures
 STOP_SECONDS: Final = 5.0
-GOODBYE_SECONDS: Final = 0.1  # closed TLS connections need a few turns of the loop to say goodbye
 
 log = structlog.get_logger()
 
@@ -185,14 +185,13 @@ class KopfEdge:
         finally:
             if client is not None:
                 await client.close()
-            await asyncio.sleep(GOODBYE_SECONDS)
 
 
 def open_session(credentials: ClusterCredentials, grant: Grant) -> aiohttp.ClientSession:
     """A session for kopf with what a grant holds; kopf closes it."""
     headers = {"Authorization": grant.authorization} if grant.authorization is not None else {}
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=grant.context if grant.context is not None else True),
+        connector=TcpConnector(limit=0, ssl=grant.context if grant.context is not None else True),
         headers=headers,
         proxy=credentials.proxy,
         trust_env=False,

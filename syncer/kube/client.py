@@ -5,8 +5,8 @@ No retries here, except one after a 401 with fresh credentials: who asks decides
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,16 +16,16 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
 from syncer.api.keys import GroupResource
 from syncer.api.names import SPEC_MANAGER
 from syncer.errors import SyncError
+from syncer.kube.connector import TcpConnector
 from syncer.kube.credentials import ClusterCredentials, Grant
 from syncer.kube.errors import MalformedAnswer, Unreachable, error_from_status, parse_status
-from syncer.kube.kubeconfig import is_metadata_host
 from syncer.kube.objects import KubeObject, ResourceInfo, decode_object
 
 APPLY_PATCH: Final = "application/apply-patch+yaml"
@@ -43,6 +43,7 @@ ITEM_LIMIT: Final = 2 * 1024 * 1024  # bytes of one item of a page, on average
 SMALL_LIMIT: Final = 64 * 1024  # bytes, for documents that are hundreds of bytes long
 ERROR_LIMIT: Final = 1024 * 1024  # bytes of a refusal that are read; a conflict names each of thousands of fields
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_CLOSED: Final = "the client was closed"
 _KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and load balancers
 
 
@@ -92,6 +93,7 @@ class ClusterClient:
         # Kinds that this server does not list as a stream; remembered here because informers come and go.
         self.refused_streams: set[GroupResource] = set()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # {for watches: session}
+        self._closed = False
 
     @property
     def server(self) -> str:
@@ -265,7 +267,8 @@ class ClusterClient:
         )
 
     async def close(self) -> None:
-        """End all connections; requests in flight fail as `Unreachable`."""
+        """End all connections; requests in flight and later ones fail as `Unreachable`."""
+        self._closed = True
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
@@ -294,7 +297,12 @@ class ClusterClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if body is not None and body.stopped is not None:
                 raise body.stopped from None
-            raise Unreachable(0, "Unreachable", f"{self.name} ({self.server}): {explain(error)}") from error
+            raise self._unreachable(explain(error)) from error
+        except asyncio.CancelledError:
+            # aiohttp ends those that wait for a connection this way; a task that nobody cancelled must not end by it.
+            if self._closed and (task := asyncio.current_task()) is not None and not task.cancelling():
+                raise self._unreachable(_CLOSED) from None
+            raise
         finally:
             if not (watch and 0 < status < 300):
                 self._report(arguments.verb, status, started)
@@ -321,6 +329,8 @@ class ClusterClient:
     def _session(self, *, watch: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(watch)
         if session is None:
+            if self._closed:
+                raise self._unreachable(_CLOSED)
             session = self._sessions[watch] = aiohttp.ClientSession(
                 connector=self._connector(0 if watch else self._max_connections, _KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -330,8 +340,7 @@ class ClusterClient:
         return session
 
     def _tcp(self, limit: int, keepalive_seconds: float) -> aiohttp.BaseConnector:
-        resolver = _GuardedResolver() if self._credentials.untrusted else None
-        return aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_seconds, resolver=resolver)
+        return TcpConnector(limit=limit, keepalive_timeout=keepalive_seconds, untrusted=self._credentials.untrusted)
 
     async def _refusal(self, answer: aiohttp.ClientResponse, resource: str) -> SyncError:
         content = await self._read(answer, ERROR_LIMIT, cut=True)
@@ -361,6 +370,9 @@ class ClusterClient:
                 text = f"{self.name}: answer larger than {limit} bytes"
                 raise MalformedAnswer(answer.status, "MalformedAnswer", text)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(0, "Unreachable", f"{self.name} ({self.server}): {why}")
 
     def _report(self, verb: str, status: int, started: float) -> None:
         if self._observe is not None:
@@ -407,25 +419,6 @@ class _Body(Payload):
                 self.stopped = error
                 raise
         await writer.write(self._value)
-
-
-class _GuardedResolver(AbstractResolver):
-    """Names of untrusted servers never lead to instance metadata, whatever their DNS says at this moment."""
-
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        allowed = [result for result in found if not is_metadata_host(result["host"])]
-        if not allowed:
-            raise OSError(None, "the name leads to an instance-metadata address only")
-        return allowed
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 def _limit_for(params: Mapping[str, str] | None) -> int:

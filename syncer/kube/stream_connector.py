@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 
+from syncer.kube.connector import Connection
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.kubeconfig import Access
 
@@ -24,8 +25,8 @@ OpenStream = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
 _SERVER: Final = "http://kubernetes"
 
 
-class _Handler(ResponseHandler):
-    """aiohttp's own, told of a broken stream as of a broken socket: it knows what to make of an OSError only."""
+class _Handler(Connection):
+    """Told of a broken stream as of a broken socket: it knows what to make of an OSError only."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         broken = exc is None or isinstance(exc, OSError)

@@ -19,6 +19,7 @@ import structlog
 
 from syncer.api.names import GROUP, VERSION
 from syncer.errors import SyncError
+from syncer.kube.connector import TcpConnector
 from syncer.webhooks.configurations import Registered, publish, registered
 from syncer.webhooks.handlers import VALIDATE, RawClient
 
@@ -197,7 +198,9 @@ class HttpCaller:
         """(status, JSON of a 200); status 0 where nobody answers in time."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+                connector=TcpConnector(),
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         try:
             context = self._contexts.get(ca_bundle)

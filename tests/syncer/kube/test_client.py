@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 import trustme
 from aiohttp import web
@@ -28,6 +29,8 @@ from syncer.kube.errors import (
 )
 from syncer.kube.kubeconfig import Access, Source
 from tests.support.fakeapi import CONFIGMAPS, DEPLOYMENTS, FakeApi, Scripted, failure
+from tests.support.fleet import eventually
+from tests.support.http1 import StandIn, running
 
 WEB = orjson.dumps(
     {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "5"}}
@@ -265,6 +268,63 @@ async def test_short_requests_are_bounded_and_watches_do_not_count(api: FakeApi)
     async with watch(), watch():
         assert await client.get_json("/x") == {}
     await client.close()
+
+
+def connections_to(server: str) -> list[int]:
+    """Our sockets that lead to this server."""
+    port = int(server.rpartition(":")[2])
+    return [c.fd for c in psutil.Process().net_connections(kind="tcp") if c.raddr and c.raddr.port == port]
+
+
+@pytest.mark.parametrize("what", ["a watch that was left", "an answer that never came"])
+async def test_a_client_that_was_closed_leaves_no_socket_to_a_server_that_hangs(what: str) -> None:
+    """F02: TLS would say goodbye first, and wait for a server that was stopped to say it too."""
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    release = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if what == "a watch that was left":
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await release.wait()
+        writer.transport.abort()
+
+    listener = await asyncio.start_server(hang, "127.0.0.1", 0, ssl=context)
+    server = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    client = ClusterClient(ClusterCredentials(Access(server, ca=Source(ca.cert_pem.bytes()))), name="east")
+    if what == "a watch that was left":
+        async with client.stream("/x", params={"watch": "true"}):
+            assert len(connections_to(server)) == 1
+    else:
+        with pytest.raises(Unreachable, match="no answer in time"):
+            await client.request("GET", "/x", timeout_seconds=1)
+    await client.close()
+    await asyncio.sleep(0)  # sockets are closed in the next turn of the loop
+    assert connections_to(server) == []
+    release.set()
+    listener.close()
+    await listener.wait_closed()
+
+
+async def test_requests_in_flight_fail_as_unreachable_when_the_client_is_closed() -> None:
+    """The one that waits for a connection too."""
+    async with running(StandIn(serve=lambda reader, writer: reader.read())) as server:
+        client = ClusterClient(ClusterCredentials(Access(server.url)), name="east", max_connections=1)
+        asked = [asyncio.create_task(client.get_json("/x")) for _ in range(2)]
+        await eventually(lambda: server.open == 1)
+        await client.close()
+        assert [type(error) for error in await asyncio.gather(*asked, return_exceptions=True)] == [Unreachable] * 2
+
+
+async def test_a_request_that_comes_too_late_opens_nothing(api: FakeApi) -> None:
+    client = ClusterClient(ClusterCredentials(Access(api.url)), name="east")
+    await client.close()
+    with pytest.raises(Unreachable, match=r"east .*: the client was closed"):
+        await client.get_json("/x")
+    assert api.requests == []
 
 
 @pytest.fixture

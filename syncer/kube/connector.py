@@ -1,0 +1,53 @@
+"""The sockets of a `ClusterClient`: ended at once, and never opened to instance metadata."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+
+from syncer.kube.kubeconfig import is_metadata_host
+
+
+class Connection(ResponseHandler):
+    """aiohttp's own, but what is closed is gone: HTTP says itself where an answer ends.
+
+    A polite end flushes and, with TLS, waits up to 30 s for the peer's goodbye. A peer that hangs says none, and nobody
+    holds that transport any more, so closing the session would not end it.
+    """
+
+    def close(self) -> None:
+        self.abort()
+
+
+class TcpConnector(aiohttp.TCPConnector):
+    """A pool of TCP connections, with TLS or without."""
+
+    def __init__(self, *, untrusted: bool = False, **options: Any) -> None:
+        """Args: untrusted: names must not lead to instance metadata. options: aiohttp's."""
+        super().__init__(resolver=_GuardedResolver() if untrusted else None, **options)
+        connection: type[ResponseHandler] = Connection
+        self._factory = functools.partial(connection, loop=self._loop)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Names of untrusted servers never lead to instance metadata, whatever their DNS says at this moment."""
+
+    def __init__(self) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = [result for result in found if not is_metadata_host(result["host"])]
+        if not allowed:
+            raise OSError(None, "the name leads to an instance-metadata address only")
+        return allowed
+
+    async def close(self) -> None:
+        await self._inner.close()
