@@ -162,8 +162,10 @@ class Policy(_Part):
         if not any(fnmatchcase(identity.user, pattern) for pattern in people.users):
             return f"the agent's policy does not allow to impersonate user {identity.user[:64]}"
         for group in identity.groups:
-            if group != EVERYBODY and (group.startswith(_RESERVED) or group not in people.groups):
-                return f"the agent's policy does not allow to impersonate group {group[:64]}"
+            if group.startswith(_RESERVED) and group != EVERYBODY:
+                return f"the agent impersonates no group of system: ({group[:64]}); come as a user who is not in it"
+            if group != EVERYBODY and group not in people.groups:
+                return f"the agent's policy does not allow to impersonate group {group[:64]}; people.groups lists them"
         for key in identity.extra:
             if key not in people.extra and "*" not in people.extra:
                 return f"the agent's policy does not allow to impersonate with extra {key[:64]}"

@@ -113,7 +113,6 @@ class TargetProxy:
             retry_after=refused.retry_after,
             close=close,
             head=request.method == "HEAD",
-            warn=True,
         )
         await request.writer.write(answer)
         return Written(keep=not close and request.keep_alive)

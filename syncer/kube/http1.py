@@ -415,16 +415,14 @@ def status_body(code: int, message: str, *, retry_after: int = 0, reason: str = 
     return orjson.dumps(body)
 
 
-def status_answer(
-    code: int, message: str, *, retry_after: int = 0, close: bool = False, head: bool = False, warn: bool = False
-) -> bytes:
-    """A whole HTTP answer around `status_body`.
+def status_answer(code: int, message: str, *, retry_after: int = 0, close: bool = False, head: bool = False) -> bytes:
+    """A whole HTTP answer around `status_body`; the message is a Warning too: kubectl shows those, and of a refused
+    discovery only "unknown".
 
     Args:
         retry_after: seconds; only where the request was certainly not carried out, for clients do retry writes.
         close: tell that the connection ends.
         head: the question was HEAD.
-        warn: say it in a Warning header too: kubectl shows those, and of a refused discovery only "unknown".
     """
     body = status_body(code, message, retry_after=retry_after)
     lines = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -432,8 +430,7 @@ def status_answer(
         lines.append((b"retry-after", b"%d" % retry_after))
     if close:
         lines.append((b"connection", b"close"))
-    if warn:
-        text = "".join(letter for letter in message if " " <= letter <= "~" and letter not in '"\\')
-        lines.append((b"warning", b'299 - "%b"' % text.encode("ascii")))
+    text = "".join(letter for letter in message if " " <= letter <= "~" and letter not in '"\\')
+    lines.append((b"warning", b'299 - "%b"' % text.encode("ascii")))
     line = b"HTTP/1.1 %d %b" % (code, _PHRASES.get(code, "Error").encode())
     return serialize(line, lines) + (b"" if head else body)

@@ -199,7 +199,7 @@ def test_headers_of_one_connection_are_those_and_what_connection_names() -> None
 
 
 def test_our_own_answers_are_answers() -> None:
-    passed, reader = read(status_answer(503, 'no "link"\r\nX: y', retry_after=1, close=True, warn=True))
+    passed, reader = read(status_answer(503, 'no "link"\r\nX: y', retry_after=1, close=True))
     assert reader.complete
     assert not reader.reusable
     assert b'warning: 299 - "no linkX: y"\r\n' in passed
