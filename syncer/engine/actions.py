@@ -48,6 +48,13 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Write `Orphan` onto the object with this uid: it stays, whoever asks it later."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """Live GET of the object on the target."""
 
@@ -76,8 +83,8 @@ class Settled:
     retry_seconds: float | None = None
 
 
-Action: TypeAlias = Create | Apply | Cede | Delete | Read | EnsureNamespace | VerifySourceGone | VerifyIntent
-WRITES = (Create, Apply, Cede, Delete, EnsureNamespace)
+Action: TypeAlias = Create | Apply | Cede | Delete | Release | Read | EnsureNamespace | VerifySourceGone | VerifyIntent
+WRITES = (Create, Apply, Cede, Delete, Release, EnsureNamespace)
 
 
 @dataclass(frozen=True, slots=True)

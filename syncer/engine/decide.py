@@ -205,7 +205,10 @@ def _decide_removal(situation: Situation, unwanted: Unwanted) -> do.Action | do.
         return _settle(Memory(), State.GONE)
     if observed.terminating or observed.uid == memory.deleting:
         return _settle(memory, State.DELETING)
-    if unwanted.orphan or read_deletion(observed) == "Orphan":
+    orphan = read_deletion(observed) == "Orphan"
+    if unwanted.orphan and not orphan:
+        return do.Release(observed.uid)  # only what the object itself says outlives us
+    if orphan:
         return _settle(memory, State.GONE, message="left in place: its deletion policy is Orphan")
     if unwanted.evidence:
         return do.Delete(observed.uid, unwanted.evidence, unwanted.counted)

@@ -7,14 +7,17 @@ from typing import Any
 
 import orjson
 
-from syncer.api.names import CEDED_MANAGER
+from syncer.api.names import CEDED_MANAGER, DELETION_ANNOTATION, SPEC_MANAGER
 from syncer.engine import actions as do
 from syncer.engine.guard import ApiGuard, Wish, prove_kind
 from syncer.engine.state import Source
 from syncer.engine.targets import Link
-from syncer.kube.client import ClusterClient
+from syncer.kube.client import JSON_PATCH, ClusterClient
 from syncer.kube.errors import NotFound
 from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.kube.pointers import join_pointer
+
+_DELETION = join_pointer(("metadata", "annotations", DELETION_ANNOTATION))
 
 
 class SourceStillThereError(Exception):
@@ -65,6 +68,12 @@ class Executor:
                     if error.kind_of_missing != "object":
                         raise
                 return do.Replied()
+            case do.Release(uid):
+                patch = [
+                    {"op": "test", "path": "/metadata/uid", "value": uid},
+                    {"op": "add", "path": _DELETION, "value": "Orphan"},
+                ]
+                return do.Replied(await client.patch(info, key.namespace, key.name, orjson.dumps(patch), JSON_PATCH))
             case do.Read():
                 return do.Replied(await self._read(client, info, key.namespace, key.name))
             case do.EnsureNamespace():
@@ -89,7 +98,7 @@ class Executor:
         *,
         force: bool,
         before: str = "",
-        manager: str = "syncline",
+        manager: str = SPEC_MANAGER,
     ) -> do.Replied:
         """One server-side apply; the manifest is sent in the version that the target prefers."""
         metadata = manifest["metadata"]

@@ -227,13 +227,13 @@ class Passes:
             self._world.answered(current.target)
         hash_ = wanted.hash if isinstance(wanted, Wanted) else ""
         pair.memory = absorb_reply(pair.memory, step, reply, hash_)
-        if isinstance(step, do.Create | do.Apply | do.Cede):
+        if isinstance(step, do.Create | do.Apply | do.Cede | do.Release):
             assert reply.object is not None
             if isinstance(step, do.Create) and isinstance(wanted, Wanted) and not wanted.runs_once:
                 self._world.finished.discard((wanted.source_uid, current.target.uid))
             # An answer that is older than a DELETED event speaks of an object that is gone.
             pair.live = Present(reply.object) if version(reply.object) > pair.gone_version else None
-            if not isinstance(step, do.Cede) and not current.repaired:
+            if isinstance(step, do.Create | do.Apply) and not current.repaired:
                 self._metrics.sync_latency_seconds.observe(self._world.clock() - current.source.changed_at)
         elif isinstance(step, do.Read):
             pair.live = Present(reply.object) if reply.object is not None else ABSENT

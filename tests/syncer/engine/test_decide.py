@@ -204,6 +204,16 @@ def test_what_does_not_clearly_say_delete_stays(deletion: str | None) -> None:
     assert step.outcome.state is State.GONE
 
 
+def test_a_copy_that_says_delete_is_told_to_stay_before_it_is_left() -> None:
+    """F61: the placement's last word was Orphan, and nothing was written since."""
+    manifest, _ = marked(deployment())
+    step = decide(situation(Unwanted("seen", counted=False, orphan=True), live(manifest, OWNED)))
+    assert step == do.Release(LIVE_UID)
+    released, _ = marked(deployment(), deletion="Orphan")
+    left = settled(decide(situation(Unwanted("seen", counted=False, orphan=True), live(released, OWNED))))
+    assert left.outcome.state is State.GONE
+
+
 def test_an_object_with_a_controller_is_not_ours_even_with_our_marks() -> None:
     """P4: ReplicaSets inherit annotations, EndpointSlices labels."""
     manifest, _ = marked(deployment())

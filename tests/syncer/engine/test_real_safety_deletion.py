@@ -119,6 +119,14 @@ async def test_the_policy_of_the_last_edit_counts_even_if_nothing_was_written_si
         "upstream", "placement", "all", namespace, lambda o: o["status"]["observedGeneration"] == 2, "seen"
     )
     await engine.kubectl("upstream", "delete", "placement", "all", "-n", namespace)
+    key = "syncline.io/deletion"
+    await engine.until(
+        "east", "configmap", "a", namespace, lambda o: o["metadata"]["annotations"][key] == "Orphan", "told to stay"
+    )
+    await engine.kubectl("east", "label", "configmap", "a", "-n", namespace, "seen=again")
+    await quiet(engine)
+    await engine.stop()
+    await engine.start()
     await quiet(engine)
     assert await names(engine, namespace) == {"a"}
 

@@ -1,0 +1,102 @@
+"""Whole passes over pairs, with a target that does as it is told: what one pass leaves behind for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+
+from syncer.api.names import DELETION_ANNOTATION
+from syncer.engine import actions as do
+from syncer.engine.downstream import Downstream
+from syncer.engine.passes import Passes
+from syncer.engine.state import Source
+from syncer.kube.changes import EventType, InformerEvent
+from syncer.kube.objects import KubeObject, decode_object
+from syncer.metrics import Metrics
+from tests.syncer.engine.worlds import DEPLOYMENTS, Realm
+
+
+class Obeying:
+    """An executor whose target does everything at once; `meanwhile` runs before it answers."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+        self.done: list[do.Action] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def perform(self, action: do.Action, *given: Any) -> do.Replied:
+        self.done.append(action)
+        self.meanwhile()
+        observed: KubeObject | None = given[3]
+        match action:
+            case do.VerifyIntent() | do.VerifySourceGone():
+                return do.Replied(observed, proof="asked")
+            case do.Release():
+                assert observed is not None
+                return do.Replied(self._saved(observed.manifest(), {DELETION_ANNOTATION: "Orphan"}))
+            case do.Create(manifest) | do.Apply(manifest):
+                return do.Replied(self._saved(manifest, {}))
+        return do.Replied()
+
+    def _saved(self, manifest: Any, annotations: dict[str, str]) -> KubeObject:
+        """The manifest as the target shows it from now on; its watch is told by `Bench.show`."""
+        before = manifest["metadata"]
+        version = str(int(before.get("resourceVersion") or 0) + 1)
+        ours = {"manager": "syncline", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}
+        metadata = {"managedFields": [ours], "uid": "copy", **before, "resourceVersion": version}
+        metadata["annotations"] = before["annotations"] | annotations
+        return decode_object(orjson.dumps({**manifest, "metadata": metadata}))
+
+
+class Bench:
+    """A Deployment that one placement gives to one target."""
+
+    def __init__(self) -> None:
+        self.realm = Realm()
+        self.target = self.realm.target("east")
+        self.target.link.book._ready["shop"] = ""  # type: ignore[union-attr]
+        self.realm.place()
+        self.executor = Obeying(self.realm)
+        self.metrics = Metrics()
+        world, sight = self.realm.world, self.realm.sight
+        told = (lambda *given: given[-1], lambda *given: None)
+        self.passes = Passes(world, sight, cast(Any, self.executor), self.metrics, *told)
+
+    async def work(self) -> list[do.Action]:
+        """Run all that is due; what was done by it."""
+        self.executor.done.clear()
+        queue = self.realm.world.queue
+        while (key := queue.take(self.realm.now)) is not None:
+            await self.passes.run(key)
+            queue.done(key)
+        return list(self.executor.done)
+
+    def show(self, source: Source, item: KubeObject) -> None:
+        """The target's watch tells of the copy."""
+        self.realm.mirrors["east", DEPLOYMENTS.group_resource].cache["shop", "web"] = item
+        downstream = Downstream(self.realm.world, self.realm.catalog, lambda *_: None, lambda *_: None, lambda *_: None)
+        downstream.event("east", source.info, InformerEvent(EventType.MODIFIED, item))
+
+
+def live(pair: Any) -> KubeObject:
+    """What a pass was answered last about the copy."""
+    item = pair.live.object
+    assert isinstance(item, KubeObject)
+    return item
+
+
+async def test_an_edit_to_orphan_holds_for_every_later_look_at_the_copy() -> None:
+    """F61: the edit that un-places and the policy `Orphan` come together; the copy itself said `Delete` until then."""
+    bench = Bench()
+    source = bench.realm.deployment()
+    assert [type(step) for step in await bench.work()] == [do.Create]
+    pair = source.pairs["east"]
+    bench.show(source, live(pair))
+    bench.realm.place(targets={"names": ["nowhere"]}, deletion={"policy": "Orphan"})
+    assert await bench.work() == [do.Release("copy")]
+    assert not source.pairs
+    bench.show(source, live(pair))  # the target changes something of it, or we start again
+    assert await bench.work() == []
+    assert not source.pairs
