@@ -102,7 +102,6 @@ class Catalog:
             source = self._world.sources[key] = Source(key, info)
         before, source.object = source.object, item
         source.gone = ""
-        source.changed_at = self._world.clock()
         live = source.status_live
         if live is not None and (live.uid != item.uid or version(live) <= version(item)):
             source.status_live = None
@@ -110,6 +109,8 @@ class Catalog:
             self._world.object_changed(source)  # our own status write, or somebody else's: the writer looks
             return
         self.replan(source, Cause(f"the object was changed (resourceVersion {item.resource_version})", touch=True))
+        for pair in source.pairs.values():
+            pair.changed_at = self._world.clock()
 
     def _reread(self, info: ResourceInfo) -> None:
         """A kind was read for the first time, or for the first time again: what went meanwhile has no event."""

@@ -54,6 +54,7 @@ class _Pass:
     writes: int = 0
     paid: bool = False  # a token of the rate limit was taken for a write that is not sent yet
     repaired: tuple[str, ...] = ()
+    changed_at: float = 0.0  # `Pair.changed_at` of the change that the step under way brings
 
 
 class Passes:
@@ -78,6 +79,7 @@ class Passes:
         """One pass. Never raises: what goes wrong is an outcome, a retry, and a log line."""
         source, target = self._world.sources.get(key.object), self._world.targets.get(key.target)
         if source is None or target is None:
+            self._world.queue.forget(key)
             return
         pair = self._world.pair(source, key.target)
         try:
@@ -96,6 +98,8 @@ class Passes:
     async def _run(self, key: SyncKey, source: Source, pair: Pair, target: TargetRuntime) -> None:
         current: _Pass | None = None
         for _ in range(MAX_STEPS):
+            if self._world.targets.get(key.target) is not target or source.pairs.get(key.target) is not pair:
+                return  # the target, or what it had, went while we waited; what follows has a pair of its own
             now = situation(self._world, self._sight, source, pair, target)
             step = decide(now)
             if isinstance(step, do.Settled):
@@ -128,6 +132,7 @@ class Passes:
         if info is None:
             self._retry(key, 5.0)  # it was served when the situation was taken
             return False
+        current.changed_at = current.pair.changed_at
         try:
             wish = self._wish(current)
             reply = await self._executor.perform(step, current.source, info, current.link, observed, wish)
@@ -233,8 +238,10 @@ class Passes:
                 self._world.finished.discard((wanted.source_uid, current.target.uid))
             # An answer that is older than a DELETED event speaks of an object that is gone.
             pair.live = Present(reply.object) if version(reply.object) > pair.gone_version else None
-            if isinstance(step, do.Create | do.Apply) and not current.repaired:
-                self._metrics.sync_latency_seconds.observe(self._world.clock() - current.source.changed_at)
+            if isinstance(step, do.Create | do.Apply) and current.changed_at:
+                self._metrics.sync_latency_seconds.observe(self._world.clock() - current.changed_at)
+                if pair.changed_at == current.changed_at:  # else the source was changed again meanwhile
+                    pair.changed_at = 0.0
         elif isinstance(step, do.Read):
             pair.live = Present(reply.object) if reply.object is not None else ABSENT
         if current.repaired and isinstance(step, do.Apply) and not reply.unchanged:
@@ -276,6 +283,8 @@ class Passes:
     def _finish(self, key: SyncKey, source: Source, pair: Pair, target: TargetRuntime, settled: do.Settled) -> None:
         self._world.queue.forget(key)
         outcome = settled.outcome
+        if outcome.state is State.SYNCED:
+            pair.changed_at = 0.0
         if outcome.state is State.FAILED and pair.memory.failure is not None:
             self._metrics.sync_error(target.name, outcome.reason)
         self._settle(source, pair, target, outcome)

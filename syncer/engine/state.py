@@ -71,6 +71,7 @@ class Pair:
     """One source object on one target."""
 
     __slots__ = (
+        "changed_at",
         "fights",
         "finished",
         "gone_version",
@@ -89,6 +90,7 @@ class Pair:
         self.memory = Memory()
         self.outcome = Outcome(State.PENDING)
         self.since = 0.0  # wall clock seconds of the last change of outcome
+        self.changed_at = 0.0  # monotonic seconds when a change of the source was seen, 0 once the target has it
         self.live: Observation | None = None  # newer than the informer's cache: our own write's answer, or a live GET
         self.gone_version = 0  # resourceVersion of the last DELETED event: older answers are history
         self.unplaced: Unplaced | None = None
@@ -137,7 +139,6 @@ class Source:
         "aggregated_uid",
         "aggregator",
         "asked_again",
-        "changed_at",
         "created",
         "gone",
         "info",
@@ -167,7 +168,6 @@ class Source:
         self.mode = Mode()  # how `aggregator` merges
         self.asked_again = False  # a second status pass is under way for targets that were silent at the first
         self.aggregated_uid = ""  # source uid that `aggregator` is for
-        self.changed_at = 0.0  # monotonic seconds when the last change of the source was seen, 0 once it is applied
         self.status_seen = 0.0  # monotonic seconds of the oldest status change that is not written yet
 
     @property

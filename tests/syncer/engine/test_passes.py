@@ -15,7 +15,7 @@ from syncer.engine.state import Source
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import KubeObject, decode_object
 from syncer.metrics import Metrics
-from tests.syncer.engine.worlds import DEPLOYMENTS, Realm
+from tests.syncer.engine.worlds import DEPLOYMENTS, Realm, deployment
 
 
 class Obeying:
@@ -99,4 +99,61 @@ async def test_an_edit_to_orphan_holds_for_every_later_look_at_the_copy() -> Non
     assert not source.pairs
     bench.show(source, live(pair))  # the target changes something of it, or we start again
     assert await bench.work() == []
+    assert not source.pairs
+
+
+def latencies(bench: Bench) -> list[float]:
+    """(count, sum) of what was measured so far."""
+    read = bench.metrics.registry.get_sample_value
+    return [read(f"syncline_sync_latency_seconds_{what}") or 0.0 for what in ("count", "sum")]
+
+
+async def test_latency_is_measured_from_a_change_of_the_source_and_from_nothing_else() -> None:
+    """From its event to its apply, once per target; a placement that comes later, or drift, is no write of the source."""
+    bench = Bench()
+    bench.realm.deployment()
+    bench.realm.now += 2.0
+    await bench.work()
+    assert latencies(bench) == [1, 2.0]
+    bench.realm.now += 3600.0
+    bench.realm.place(transforms=[{"labels": {"set": {"tier": "front"}}}])
+    assert [type(step) for step in await bench.work()] == [do.Apply]
+    bench.realm.put(DEPLOYMENTS, deployment("api"))
+    bench.realm.now += 3600.0
+    bench.realm.place("later", resources=[{"apiVersion": "apps/v1", "kind": "Deployment", "names": ["api"]}])
+    assert [type(step) for step in await bench.work()] == [do.Create]
+    assert latencies(bench) == [1, 2.0]
+
+
+async def test_a_change_during_an_apply_is_measured_by_the_apply_that_brings_it() -> None:
+    bench = Bench()
+    bench.realm.deployment()
+
+    def meanwhile() -> None:
+        bench.executor.meanwhile = lambda: None
+        bench.realm.now += 1.0
+        bench.realm.deployment(generation=2)
+        bench.realm.now += 4.0
+
+    bench.executor.meanwhile = meanwhile
+    assert [type(step) for step in await bench.work()] == [do.Create, do.Apply]
+    assert latencies(bench) == [2, 5.0 + 4.0]
+
+
+async def test_a_pass_ends_with_the_target_that_it_is_about() -> None:
+    """P3: a proof that arrives when the SyncTarget is gone must not become a delete on the cluster it spoke of."""
+    bench = Bench()
+    source = bench.realm.deployment()
+    await bench.work()
+    bench.show(source, live(source.pairs["east"]))
+    await bench.work()
+    record = next(iter(bench.realm.world.placements.values()))
+    bench.realm.catalog.placement_event(InformerEvent(EventType.DELETED, record.manifest))
+
+    def meanwhile() -> None:
+        del bench.realm.world.targets["east"]
+        bench.realm.world.drop_pair(source, "east")
+
+    bench.executor.meanwhile = meanwhile
+    assert await bench.work() == [do.VerifyIntent()]
     assert not source.pairs
