@@ -272,7 +272,8 @@ class SessionCore:
     def consume(self, stream: Stream, size: int) -> None:
         """The application took bytes: give their credit back when it is worth a frame."""
         incoming = stream.incoming
-        if not incoming.consume(size):
+        incoming.consumed = consumed = incoming.consumed + size  # as `ReceiveWindow.consume`; this is every frame's way
+        if consumed < incoming.due_at:
             return
         if stream.state is S.CLOSED:
             if incoming.consumed >= incoming.received:

@@ -76,19 +76,14 @@ class MuxTransport(StreamTransport):
 
     def feed(self, payload: bytes) -> None:
         """Bytes arrived. Credit goes back once the protocol has them."""
-        if not self._blocked:
-            self._hand(payload)
-        elif self._closing:
-            self._core.consume(self._stream, len(payload))
-        else:
+        if self._blocked and not self._closing:
             self._inbox.append(payload)
-
-    def _hand(self, payload: bytes) -> None:
-        assert self._protocol is not None
-        try:
-            self._protocol.data_received(payload)
-        except Exception as error:
-            self._fault("data_received", error)
+            return
+        if not self._blocked:
+            try:
+                self._protocol.data_received(payload)  # type: ignore[union-attr]  # else it is blocked
+            except Exception as error:
+                self._fault("data_received", error)
         self._core.consume(self._stream, len(payload))
 
     def feed_eof(self) -> None:
@@ -121,11 +116,12 @@ class MuxTransport(StreamTransport):
     def _deliver(self) -> None:
         if self._lost or self._protocol is None:
             return
-        while self._inbox and not self._paused and not self._closing:
-            self._hand(self._inbox.popleft())
+        if not self._paused and not self._closing:
+            self._blocked = False
+            while self._inbox and not self._blocked:  # each may pause, or close
+                self.feed(self._inbox.popleft())
         if self._paused and not self._closing:
             return
-        self._blocked = self._closing or self._paused
         if self._eof_due and not self._closing:
             self._eof_due = False
             try:
