@@ -6,6 +6,7 @@ are replaced, and bearer tokens, JSON web tokens and private keys are cut out of
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -28,7 +29,7 @@ _SECRET_TEXT = re.compile(
     r"(?P<bearer>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,2}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|(?P<name>\b(?:token|password|client-key-data|client-certificate-data)\"?\s*[:=]\s*\"?)[^\s\",}]{4,}",
+    r"|(?P<name>\b(?:token|password|client-key-data|client-certificate-data)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]{4,}",
     re.IGNORECASE | re.DOTALL,
 )
 # Fields of a stdlib LogRecord that are not context somebody added.
@@ -61,7 +62,10 @@ def redact_secrets(_: WrappedLogger, __: str, event: MutableMapping[str, Any]) -
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a surrogate pair, or a number beyond 64 bits: a line to log is no reason to fail
+        return json.dumps(event, default=str)
 
 
 class _StreamLogger:

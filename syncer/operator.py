@@ -43,7 +43,7 @@ from syncer.hub.tunnels import Tunnels
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 from syncer.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unauthorized
-from syncer.kube.objects import ResourceInfo
+from syncer.kube.objects import ResourceInfo, decode_document
 from syncer.leading import Process, Term
 from syncer.lease import AlwaysLeading, Lease, LeaseTiming
 from syncer.logs import configure_logs
@@ -315,13 +315,13 @@ class Operator:
                 answer = await self._control.request(
                     "GET", "/api/v1/namespaces/kube-system", headers=METADATA_ONLY, timeout_seconds=5
                 )
-                return str(orjson.loads(answer.body)["metadata"]["uid"])
+                return str(decode_document(answer.body)["metadata"]["uid"])
             except (Unauthorized, Forbidden) as error:
                 raise StartError(
                     f"upstream {self._control.server} refuses this identity: {error}",
                     "bind ClusterRole syncline-operator of deploy/rbac/operator.yaml to it",
                 ) from error
-            except (SyncError, KeyError, ValueError) as error:
+            except (SyncError, KeyError) as error:
                 if loop.time() > deadline or self._stop.is_set():
                     raise StartError(
                         f"upstream {self._control.server} does not answer: {error}",

@@ -95,8 +95,7 @@ async def _list(client: ClusterClient, resource: Served, params: Mapping[str, st
     token = ""
     while True:
         page = {"limit": _PAGE, **params} | ({"continue": token} if token else {})
-        answer = await client.request("GET", resource.path(), params=page, headers={"Accept": _METADATA})
-        listed = json.loads(answer.body)
+        listed = await client.get_json(resource.path(), params=page, headers={"Accept": _METADATA})
         items += listed.get("items") or ()
         token = listed["metadata"].get("continue", "")
         if not token:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from syncer.api.names import API_VERSION
 from syncer.cli.identity import MANAGER, Manifest
 from syncer.kube import errors
+from syncer.kube.objects import decode_document
 
 if TYPE_CHECKING:
     from syncer.kube.client import ClusterClient
@@ -55,9 +56,7 @@ async def apply(client: ClusterClient, manifest: Manifest) -> dict[str, Any]:
         content_type=_APPLY_PATCH,
         resource="secrets" if manifest["kind"] == "Secret" else "",
     )
-    answer = await patient(send)
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
+    return decode_document((await patient(send)).body)
 
 
 async def patient(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:

@@ -89,12 +89,9 @@ async def served_by(client: ClusterClient) -> list[Served]:
     Raises:
         CliError: it is too old to say it in one document (Kubernetes before 1.30).
     """
-    import orjson
-
     groups: list[dict[str, Any]] = []
     for path in ("/api", "/apis"):
-        answer = await client.request("GET", path, headers={"Accept": f"{_AGGREGATED},application/json"})
-        document = orjson.loads(answer.body)
+        document = await client.get_json(path, headers={"Accept": f"{_AGGREGATED},application/json"})
         if document.get("kind") != "APIGroupDiscoveryList":
             raise CliError(
                 f"{client.name} does not offer aggregated discovery", "Syncline needs Kubernetes 1.30 or newer there."

@@ -51,11 +51,9 @@ async def _listed(client: ClusterClient, path: str, output: Output | None) -> di
     """A list, or for people the table that the API server draws of it, which is the one that kubectl shows."""
     headers = {"Accept": "application/json" if output in (Output.JSON, Output.YAML) else _TABLE}
     try:
-        answer = await patient(partial(client.request, "GET", path, headers=headers))
+        return await patient(partial(client.get_json, path, headers=headers))
     except errors.NotFound as error:
         raise missing_crds() from error
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
 
 
 def _show(answers: Sequence[Mapping[str, Any]], output: Output | None, *, empty: str) -> None:

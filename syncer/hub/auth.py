@@ -21,6 +21,7 @@ from aiohttp import web
 from syncer.api.keys import GroupResource
 from syncer.hub.identity import issued_to_agent
 from syncer.hub.replica_identity import issued_to_replica
+from syncer.kube.objects import decode_document
 
 CACHE_SECONDS: Final = 10.0  # how long a withdrawn right still works here; as for API servers' own webhooks
 CACHE_ENTRIES: Final = 4096
@@ -130,7 +131,7 @@ class Authenticator:
                 timeout_seconds=_REVIEW_TIMEOUT,
                 verb="review",
             )
-        return user_of_review(orjson.loads(answer.body).get("status") or {})
+        return user_of_review(decode_document(answer.body).get("status") or {})
 
 
 def user_of_review(status: Mapping[str, Any]) -> User | None:
@@ -187,7 +188,7 @@ class Authorizer:
                 timeout_seconds=_REVIEW_TIMEOUT,
                 verb="review",
             )
-        status = orjson.loads(answer.body).get("status") or {}
+        status = decode_document(answer.body).get("status") or {}
         return status.get("allowed") is True and status.get("denied") is not True
 
 

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
@@ -26,7 +26,7 @@ from syncer.errors import SyncError
 from syncer.kube.connector import TcpConnector
 from syncer.kube.credentials import ClusterCredentials, Grant
 from syncer.kube.errors import MalformedAnswer, Unreachable, error_from_status, parse_status
-from syncer.kube.objects import KubeObject, ResourceInfo, decode_object
+from syncer.kube.objects import KubeObject, ResourceInfo, decode_document, decode_object
 
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -43,6 +43,7 @@ ITEM_LIMIT: Final = 2 * 1024 * 1024  # bytes of one item of a page, on average
 SMALL_LIMIT: Final = 64 * 1024  # bytes, for documents that are hundreds of bytes long
 ERROR_LIMIT: Final = 1024 * 1024  # bytes of a refusal that are read; a conflict names each of thousands of fields
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_BELOW_HTTP: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _CLOSED: Final = "the client was closed"
 _KEEPALIVE_SECONDS: Final = 30.0  # below the idle timeouts of API servers and load balancers
 
@@ -143,28 +144,36 @@ class ClusterClient:
         Only connecting has a time limit: how long silence may last is up to the caller, with `asyncio.timeout`.
 
         Raises:
-            ApiError: as `request`; inside the block `Unreachable` for a broken connection.
+            ApiError: as `request`; the iterator raises `Unreachable` for a broken connection.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS)
         arguments = _Arguments("GET", path, params, None, None, None, timeout, "watch", resource)
-        async with self._open(arguments, watch=True) as answer:
-            yield answer.content.iter_any()
+        opened = self._open(arguments, watch=True)
+        answer = await opened.__aenter__()
+        try:
+            async with contextlib.aclosing(self._pieces(answer)) as pieces:
+                yield pieces
+        finally:
+            await opened.__aexit__(None, None, None)  # what the block raises is not the connection's fault
+
+    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in answer.content.iter_any():
+                yield piece
+        except _BELOW_HTTP as error:
+            raise self._unreachable(explain(error)) from error
 
     async def get(self, info: ResourceInfo, namespace: str, name: str) -> KubeObject:
         """Read one object, fresh from storage. Raises NotFound with what is missing."""
         answer = await self.request("GET", info.path(namespace, name), resource=info.resource)
         return decode_object(answer.body)
 
-    async def get_json(self, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+    async def get_json(
+        self, path: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Read any path as a JSON object, with `managedFields` and all."""
-        answer = await self.request("GET", path, params=params)
-        try:
-            value = orjson.loads(answer.body)
-        except orjson.JSONDecodeError as error:
-            raise MalformedAnswer(0, "MalformedAnswer", f"{self.name}: {path} is not JSON") from error
-        if not isinstance(value, dict):
-            raise MalformedAnswer(0, "MalformedAnswer", f"{self.name}: {path} is not a JSON object")
-        return cast("dict[str, Any]", value)
+        answer = await self.request("GET", path, params=params, headers=headers)
+        return decode_document(answer.body, f"{self.name}: {path}")
 
     async def apply(
         self,
@@ -294,7 +303,7 @@ class ClusterClient:
                     if status != 401 or (fresh := await self._credentials.grant(rejected=grant)) is grant:
                         raise await self._refusal(answer, arguments.resource)
                 grant = fresh
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except _BELOW_HTTP as error:
             if body is not None and body.stopped is not None:
                 raise body.stopped from None
             raise self._unreachable(explain(error)) from error

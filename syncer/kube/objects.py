@@ -6,6 +6,7 @@ copied.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -240,6 +241,15 @@ def decode_list(page: bytes, *, manager: str | None = SPEC_MANAGER) -> ObjectPag
     except (msgspec.DecodeError, KeyError) as error:
         raise _malformed("a list", error) from error
     return ObjectPage(objects, page_.metadata.resource_version, page_.metadata.continue_token)
+
+
+def decode_document(body: bytes, what: str = "the answer") -> dict[str, Any]:
+    """Read any JSON object, with `managedFields` and all. Raises MalformedAnswer, which says `what` was read."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        document = orjson.loads(body)
+        if isinstance(document, dict):
+            return document
+    raise MalformedAnswer(0, "MalformedAnswer", f"{what} is not a JSON object")
 
 
 def decode_watch_event(line: bytes, *, manager: str | None = SPEC_MANAGER) -> WatchEvent:

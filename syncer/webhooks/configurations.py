@@ -12,6 +12,7 @@ import orjson
 from syncer.api.names import GROUP, SPEC_MANAGER, VERSION
 from syncer.api.synctarget import SyncTarget
 from syncer.kube.errors import NotFound
+from syncer.kube.objects import decode_document
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 from syncer.webhooks.rules import KINDS
 
@@ -101,11 +102,9 @@ async def publish(client: RawClient, url: str, ca_bundle: bytes) -> bool:
 
 async def _read(client: RawClient, plural: str) -> dict[str, Any] | None:
     try:
-        answer = await client.request("GET", f"/apis/{_API}/{plural}/{NAME}")
+        return decode_document((await client.request("GET", f"/apis/{_API}/{plural}/{NAME}")).body)
     except NotFound:
         return None
-    found: dict[str, Any] = orjson.loads(answer.body)
-    return found
 
 
 def _says(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import kopf
-import orjson
 
 from syncer.api.names import GROUP, VERSION, Reason
 from syncer.api.placement import AnyPlacement
@@ -17,6 +16,7 @@ from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError, TerminalError
 from syncer.hub.auth import Access, User, review_body
+from syncer.kube.objects import decode_document
 from syncer.webhooks.access import (
     AccessReviewer,
     Question,
@@ -71,7 +71,7 @@ class SubjectAccessReviews:
         response = await self._client.request(
             "POST", _REVIEWS, body=review_body(user, access), content_type="application/json"
         )
-        status = orjson.loads(response.body).get("status") or {}
+        status = decode_document(response.body).get("status") or {}
         return status.get("allowed") is True and status.get("denied") is not True
 
 

@@ -53,6 +53,7 @@ def test_ours_and_library_lines_have_one_form(stream: io.StringIO) -> None:
         f"token: {CANARY}",
         f'{{"token": "{CANARY}"}}',
         f"client-key-data: {CANARY}",
+        str({"user": {"token": CANARY, "password": CANARY}}),
     ],
 )
 def test_credentials_are_cut_out_of_every_text(text: str, stream: io.StringIO) -> None:
@@ -105,6 +106,12 @@ def test_the_console_form_is_for_people() -> None:
     structlog.get_logger().info("target connected", target="east")
     assert "target connected" in output.getvalue()
     assert "target=east" in output.getvalue()
+
+
+def test_what_json_cannot_hold_is_logged_all_the_same(stream: io.StringIO) -> None:
+    """Headers and file names come with halves of surrogate pairs where their bytes are no UTF-8."""
+    structlog.get_logger().info("x", name="\udcff", number=2**70)
+    assert lines(stream)[0].items() >= {"event": "x", "name": "\udcff", "number": 2**70}.items()
 
 
 def test_a_full_disk_does_not_stop_the_process() -> None:

@@ -270,6 +270,20 @@ async def test_short_requests_are_bounded_and_watches_do_not_count(api: FakeApi)
     await client.close()
 
 
+async def test_what_the_reader_of_a_watch_raises_stays_its_own(client: ClusterClient) -> None:
+    """`syncline logs | head`: the pipe broke, not the connection."""
+    with pytest.raises(BrokenPipeError):
+        async with client.stream(CONFIGMAPS.path(), params={"watch": "true"}):
+            raise BrokenPipeError
+
+
+async def test_a_watch_that_breaks_off_is_unreachable(api: FakeApi, client: ClusterClient) -> None:
+    api.answer_next("watch", Scripted(200, b"x" * 100, cut_after=50))
+    async with client.stream(CONFIGMAPS.path(), params={"watch": "true"}) as pieces:
+        with pytest.raises(Unreachable, match="the connection broke"):
+            assert b"".join([piece async for piece in pieces]) == b"x" * 50
+
+
 def connections_to(server: str) -> list[int]:
     """Our sockets that lead to this server."""
     port = int(server.rpartition(":")[2])

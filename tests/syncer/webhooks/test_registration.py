@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from syncer.errors import TransientError
@@ -85,6 +87,22 @@ async def test_ready_means_reviews_are_answered_and_the_leader_is_registered() -
     await candidate.look()
     assert candidate.problem == ""
     assert store.url() == B
+
+
+async def test_an_answer_that_is_no_json_is_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a proxy in between: told, and tried again."""
+    store = Store()
+    leader = Replica(store, Replicas(A), A, leads=True)
+
+    async def html(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(body=b"<html>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "request", html)
+        await leader.look()
+        assert leader.problem == "the answer is not a JSON object"
+    await leader.look()
+    assert (leader.problem, store.writes) == ("", BOTH)
 
 
 async def test_a_candidate_takes_over_from_a_replica_that_does_not_answer_twice() -> None:
