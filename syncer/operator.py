@@ -90,6 +90,7 @@ class Operator:
         self._metrics = Metrics()
         self._health = Health()
         self._stop = asyncio.Event()
+        self._broken = False
         self._term: Term | None = None
         self._replica: Replica | None = None
         self._closers: list[Callable[[], object]] = []
@@ -208,6 +209,8 @@ class Operator:
             asyncio.create_task(self._tunnels.run(), name="tunnels"),
             asyncio.create_task(self._registry.run(self._hub.replica_url), name="registry"),
         ]
+        for part in background:
+            part.add_done_callback(self._part_ended)
         election = asyncio.create_task(self._lease.run(), name="election")
         code = 0
         try:
@@ -227,8 +230,16 @@ class Operator:
             await self._tunnels.drain()  # what this replica wrote through them has left by now
             await self._replica.close()  # the last to go: reviews are answered while work is drained
             watchdog.stop()
+        code = code or int(self._broken)
         log.info("stopped", exit_code=code)
         return code
+
+    def _part_ended(self, part: asyncio.Task[None]) -> None:
+        """No error may end what every replica runs: a new process is better than one without it that looks alive."""
+        if not part.cancelled() and (error := part.exception()) is not None:
+            log.error("a part of the process ended", part=part.get_name(), exc_info=error)
+            self._broken = True
+            self._stop.set()
 
     async def _lead(self, election: asyncio.Task[None]) -> int:
         """One term; over when the election is. Returns a non-zero exit code if the process should end."""

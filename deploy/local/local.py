@@ -47,18 +47,17 @@ class LocalProvider:
             if fleet := self._running(request, report):
                 return fleet
             assets = ensure(os.environ, report)
-            for attempt in range(1, _ATTEMPTS + 1):
-                self._clean()
-                try:
-                    return self._start(request, assets, report)
-                except PortTakenError as error:
-                    report(f"{error}; trying other ports")
-                    if attempt == _ATTEMPTS:
-                        raise GroundError(f"no free ports after {_ATTEMPTS} attempts: {error}") from error
-                except BaseException:
-                    self.table.end_everything(grace_seconds=1)
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+            try:
+                for _ in range(_ATTEMPTS):
+                    self._clean()
+                    try:
+                        return self._start(request, assets, report)
+                    except PortTakenError as error:
+                        report(f"{error}; trying other ports")
+                raise GroundError(f"no free ports after {_ATTEMPTS} attempts")
+            except BaseException:
+                self.table.end_everything(grace_seconds=1)
+                raise
 
     def down(self, report: Report) -> None:
         """End everything and drop all state but the logs."""

@@ -222,6 +222,23 @@ def test_a_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path, monkeypatch:
             provider.down(silent)
 
 
+def test_an_up_that_finds_no_ports_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+        choose = ports.choose
+
+        def taken_always(count: int, **options: Any) -> list[int]:
+            return [taken, *choose(count, **options)[1:]]
+
+        monkeypatch.setattr(ports, "choose", taken_always)
+        provider = LocalProvider(tmp_path, owner_pid=os.getpid())
+        with pytest.raises(GroundError, match="no free ports after 3 attempts"):
+            provider.up(LIGHT, silent)
+    assert provider.table.records() == []
+
+
 def test_a_flag_that_does_not_exist_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     request = FleetRequest(targets=("east",), light=True, arguments={"east.apiserver": ("--no-such-flag",)})
     provider = LocalProvider(tmp_path, owner_pid=os.getpid())

@@ -1,9 +1,11 @@
-"""What becomes of the process when its part in the election ends by an error."""
+"""What becomes of the process when a part of it, or its part in the election, ends by an error."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+
+import pytest
 
 from syncer.lease import AlwaysLeading
 from syncer.metrics import Metrics
@@ -11,15 +13,49 @@ from syncer.operator import Operator
 from syncer.settings import OperatorSettings
 
 
-class Broken(AlwaysLeading):
-    """Never leads, and ends at once."""
+class Part:
+    """Stands for all that a replica runs: works until cancelled, or ends by an error at once."""
+
+    replica_url = "https://127.0.0.1:1"
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.ended: list[str] = []
+
+    async def run(self, *_: object) -> None:
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+    keep_fresh = run
+
+    def close(self) -> None:
+        self.ended.append("close")
+
+    async def drain(self) -> None:
+        self.ended.append("drain")
+
+    async def leave(self) -> None:
+        self.ended.append("leave")
+
+
+class Replica(Part):
+    async def close(self) -> None:  # type: ignore[override]
+        self.ended.append("close")
+
+
+class Candidate(AlwaysLeading):
+    """Never leads."""
 
     def __init__(self) -> None:
         super().__init__(Metrics())
+        self.error: Exception | None = None
         self.released = False
 
     async def run(self) -> None:
-        raise RuntimeError("a bug")
+        if self.error is not None:
+            raise self.error
+        await super().run()
 
     async def wait_leading(self) -> None:
         await asyncio.Event().wait()
@@ -28,44 +64,20 @@ class Broken(AlwaysLeading):
         self.released = True
 
 
-class Hub:
-    async def keep_fresh(self) -> None:
-        await asyncio.Event().wait()
-
-
-class Running:
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-
-class Proxy:
-    def close(self) -> None:
-        return
-
-
-class Tunnels(Running):
-    drained = False
-
-    async def drain(self) -> None:
-        self.drained = True
-
-
-class Replica(Running):
-    closed = False
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-async def test_an_election_that_ends_ends_the_process_with_an_error() -> None:
+@pytest.mark.parametrize("broken", ["lease", "hub", "replica", "registered", "events", "tunnels", "registry"])
+async def test_a_part_that_ends_by_an_error_ends_the_process_in_order(broken: str) -> None:
     operator = Operator(cast(Any, OperatorSettings)())
-    operator._lease = lease = Broken()
-    operator._hub = cast(Any, Hub())
-    operator._registered = cast(Any, Running())
-    operator._tunnels = tunnels = cast(Any, Tunnels())
-    operator._proxy = cast(Any, Proxy())
-    operator._replica = replica = cast(Any, Replica())
-    assert await asyncio.wait_for(operator.serve(), 5) == 1
-    assert lease.released
-    assert tunnels.drained
-    assert replica.closed
+    parts: dict[str, Any] = {
+        name: Part() for name in ("hub", "registered", "events", "tunnels", "registry", "proxy")
+    } | {"replica": Replica(), "lease": Candidate()}
+    for name, part in parts.items():
+        setattr(operator, f"_{name}", part)
+    parts[broken].error = RuntimeError("a bug")
+    assert await asyncio.wait_for(operator.serve(), 20) == 1
+    assert parts["lease"].released
+    assert [parts[name].ended for name in ("registry", "proxy", "tunnels", "replica")] == [
+        ["leave"],
+        ["close"],
+        ["drain"],
+        ["close"],
+    ]

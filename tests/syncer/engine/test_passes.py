@@ -109,7 +109,7 @@ def latencies(bench: Bench) -> list[float]:
 
 
 async def test_latency_is_measured_from_a_change_of_the_source_and_from_nothing_else() -> None:
-    """From its event to its apply, once per target; a placement that comes later, or drift, is no write of the source."""
+    """From its event to its apply, once per target; a later placement, or drift, is no write of the source."""
     bench = Bench()
     bench.realm.deployment()
     bench.realm.now += 2.0
