@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from status.aggregator import Aggregator
 from status.report import Expected, Mode
-from syncer.api.keys import GroupKind, GroupResource, ObjectKey, SyncKey
+from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
 from syncer.engine.copies import fleet
@@ -41,8 +41,6 @@ NEEDED_FIRST = {  # rank of what others cannot start without
 }
 
 log = structlog.get_logger()
-
-SCALED_KINDS = {GroupKind("apps", "Deployment"), GroupKind("apps", "StatefulSet"), GroupKind("apps", "ReplicaSet")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +137,7 @@ class Catalog:
     def _retire(self, source: Source) -> None:
         """Take a source that is gone out of its placements; its pairs remain until they are clean."""
         self._set_plan(source, NO_PLAN)
+        self._awaiting.discard(source.key)
         source.aggregator = None
         source.shares.clear()
 
@@ -386,8 +385,12 @@ class Catalog:
 
     def replan_placement(self, record: PlacementRecord, cause: Cause, namespace: str = "") -> None:
         """Plan everything that the placement selects now or selected before, of one namespace if that is given."""
+        self._replan(self._found(record, namespace), cause)
+
+    def _found(self, record: PlacementRecord, namespace: str = "") -> Iterable[ObjectKey]:
+        """Take in what the placement selects now; the keys to plan: those, and what it selected before."""
         if record.compiled is None:
-            return
+            return ()
         only = namespace or record.compiled.namespace
         touched: list[ObjectKey] = []
         for resource, informer in self._sight.informers.items():
@@ -404,42 +407,37 @@ class Catalog:
                     record.objects.add(key)
                 if namespace and key in record.objects:
                     touched.append(key)
-        self._replan(record, touched if namespace else record.objects, cause)
+        return touched if namespace else record.objects
 
-    def _replan(self, record: PlacementRecord, keys: Iterable[ObjectKey], cause: Cause) -> None:
-        """Plan some of what a placement has; what Pods need at their start goes before what makes Pods."""
+    def _replan(self, keys: Iterable[ObjectKey], cause: Cause) -> None:
+        """Plan some sources; what Pods need at their start goes before what makes Pods."""
         for key in sorted(keys, key=_rank):
             found = self._world.sources.get(key)
-            if found is None:
-                record.objects.discard(key)
-            else:
+            if found is not None:
                 self.replan(found, cause)
 
     # Targets and namespaces
 
     def targets_changed(self, cause: Cause, only: Iterable[str] = ()) -> None:
-        """Labels, taints, readiness or the set of targets changed: select anew, plan what moved."""
+        """Labels, taints, readiness or the set of targets changed: every placement selects anew, then each source that
+        this may move is planned once.
+
+        Args:
+            only: targets whose own pairs are planned in any case.
+        """
         if not self._knows_targets():
             return
         states = self._states()
-        for record in list(self._world.placements.values()):
+        touched = set(self._awaiting)
+        for record in self._world.placements.values():
             invalid = record.error is not None
             if invalid:
                 self._compile(record)  # what a target accepts may have been its fault
             if self._select(record, states) or (invalid and record.error is None):
-                if invalid:
-                    self.replan_placement(record, cause)
-                else:  # it selects what it selected before; only where that goes may differ
-                    self._replan(record, record.objects, cause)
-        for key in list(self._awaiting):
-            found = self._world.sources.get(key)
-            if found is None or not found.plan.awaits:
-                self._awaiting.discard(key)
-            else:
-                self.replan(found, cause)
+                touched.update(self._found(record) if invalid else record.objects)
         for target in only:
-            for source, _ in list(self._world.pairs_on(target)):
-                self.replan(source, cause)
+            touched.update(source.key for source, _ in self._world.pairs_on(target))
+        self._replan(touched, cause)
 
     def namespace_event(self, event: InformerEvent) -> None:
         """An upstream Namespace changed: its labels may select it, and some of them travel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -86,7 +87,7 @@ class Engine:
         self._guard = ApiGuard(upstream, clock=clock)
         needs = Needs(self.world)
         self._telling = Telling(self.world, metrics, events, needs)
-        self._catalog = Catalog(self.world, self.sight, self._interest_changed, check)
+        self._catalog = Catalog(self.world, self.sight, lambda: self._watches.changed(), check)
         self._keeper = NamespaceKeeper(self.world, self.sight, upstream, self._guard)
         self._pods = PodWatch(self.world, self._pods_noted)
         self._downstream = Downstream(
@@ -106,6 +107,7 @@ class Engine:
         self._expiry = Expiry(self.world, self.sight, upstream)
         self._standing = Standing(self.world, self.sight, upstream)
         self._background: set[asyncio.Task[None]] = set()
+        self._suspected = asyncio.Event()  # our API may be gone
         self.reports = Reports(self.world, self.sight, upstream, needs, frozen=self.frozen)
         self.world.wake = self._pairs.wake
         self.world.object_changed = self._object_changed
@@ -182,7 +184,7 @@ class Engine:
     def _placement_event(self, event: InformerEvent) -> None:
         self._catalog.placement_event(event)
         if event.type == "DELETED":
-            self._suspect()
+            self._suspected.set()
             if event.object is not None:
                 self._telling.forget(event.object.uid)
                 self._placement_changed(event.object.uid)
@@ -236,7 +238,7 @@ class Engine:
 
     def _target_gone(self, item: KubeObject) -> None:
         """A SyncTarget disappeared: forget what stood there. Nothing can be deleted where nobody may connect."""
-        self._suspect()
+        self._suspected.set()
         runtime = self.world.targets.pop(item.name, None)
         if runtime is None:
             return
@@ -245,10 +247,11 @@ class Engine:
         self.world.budget.forget(item.name)
         self.world.finished.forget_target(runtime.uid)
         self._metrics.remove_target(item.name)
-        for source in list(self.world.sources.values()):
+        held = [source for source, _ in self.world.pairs_on(item.name)]
+        for source in held:
             self.world.drop_pair(source, item.name)
         self._catalog.targets_changed(Cause(f"SyncTarget {item.name} is gone", verify=True, lost=runtime.lost))
-        for source in list(self.world.sources.values()):
+        for source in held:
             self._object_changed(source)
             self.world.forget_if_done(source)
 
@@ -280,9 +283,6 @@ class Engine:
         runtime = self.world.targets.get(target)
         held = any(pair.outcome.reason == Reason.FROZEN for _, pair in self.world.pairs_on(target))
         return f"{REINSTALLED}{runtime.uid[:8]}-{self._guard.installation}" if runtime is not None and held else ""
-
-    def _interest_changed(self) -> None:
-        self._watches.changed()
 
     # Targets (called by the SyncTarget controller)
 
@@ -327,9 +327,7 @@ class Engine:
         if runtime.ready and runtime.link is not None:
             for watch in runtime.link.watches.values():
                 watch.informer.hurry()
-        for source in list(self.world.sources.values()):
-            if name not in source.pairs and name not in source.plan.assignments:
-                continue
+        for source, _ in self.world.pairs_on(name):
             if source.aggregator is not None and source.aggregator.stale(name, None if runtime.ready else since):
                 self._object_changed(source)
             self.world.enqueue(SyncKey(source.key, name), CATCH_UP)
@@ -411,13 +409,13 @@ class Engine:
 
     # Round and round
 
-    def _suspect(self) -> None:
-        """Objects of our own kinds went away: was it the whole API?"""
-        self._spawn(self._check_api())
-
     async def _watch_api(self) -> None:
+        """Look every few seconds, and at once when objects of our own kinds went: was it the whole API?"""
         while True:
-            await asyncio.sleep(GUARD_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GUARD_SECONDS):
+                    await self._suspected.wait()
+            self._suspected.clear()
             await self._check_api()
 
     async def _check_api(self) -> None:

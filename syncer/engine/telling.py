@@ -9,6 +9,7 @@ from syncer.api.names import Reason
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.placementstatus import worth_telling
+from syncer.engine.problems import without_autoscaler
 from syncer.engine.state import Pair, PlacementRecord, Source
 from syncer.engine.world import World
 from syncer.kube.informer import InformerEvent
@@ -42,6 +43,8 @@ class Telling:
             text = f"{text}. {hint(outcome.reason)}".strip() if warning else text
             told = ev.Outcome(outcome.reason, text, warning=warning)
         self._tell(source, target, told)
+        for one in (source, *self._scaled_by(source.key)):
+            self._check_autoscaler(one)
 
     def with_missing(self, source: Source, target: str, outcome: Outcome) -> Outcome:
         """A workload that refers to something that is not placed to the same target is in sync, but will not run."""
@@ -80,20 +83,25 @@ class Telling:
             return
         self._world.scaled[scaled] = key
         self._scaling[key] = scaled
-        for resource in self._world.placed_kinds(scaled[1]):
-            source = self._world.sources.get(key._replace(group_resource=resource, name=scaled[2]))
-            if source is not None:
-                self._world.touch(source)
-                self.check_autoscaler(source)
+        for source in self._scaled_by(key):
+            self._world.touch(source)
+            self._check_autoscaler(source)
 
-    def check_autoscaler(self, source: Source) -> None:
+    def _scaled_by(self, key: ObjectKey) -> list[Source]:
+        """What an autoscaler scales; nothing for any other object."""
+        scaled = self._scaling.get(key)
+        if scaled is None:
+            return []
+        kinds = self._world.placed_kinds(scaled[1])
+        found = (self._world.sources.get(key._replace(group_resource=kind, name=scaled[2])) for kind in kinds)
+        return [source for source in found if source is not None]
+
+    def _check_autoscaler(self, source: Source) -> None:
         """`HPANotPlaced`: the autoscaler that should scale the object does not run where the object does."""
         key = self._world.scaled.get((source.key.namespace, source.info.kind, source.key.name))
         if key is None:
             return
-        scaler = self._world.sources.get(key)
-        placed = scaler.plan.assignments.keys() if scaler is not None else set()
-        lacking = sorted(source.plan.assignments.keys() - placed)
+        lacking = without_autoscaler(self._world, source)
         told = None
         if lacking:
             message = f"HorizontalPodAutoscaler {key.name} is not placed to {', '.join(lacking)}"

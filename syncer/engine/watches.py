@@ -338,7 +338,8 @@ class Watches:
             raise TransientError(f"{target}: not a list of {info.group_resource}") from error
 
     def stop_target(self, target: TargetRuntime) -> None:
-        """The connection is gone or replaced."""
+        """The connection is gone or replaced; the sweep of the next one finds again what is left over."""
+        self._leftovers.pop(target.name, None)
         if target.link is not None:
             for watch in target.link.watches.values():
                 watch.task.cancel()

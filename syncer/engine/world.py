@@ -147,20 +147,14 @@ class World:
         """Every pair of a target, or those of one kind."""
         kinds = self._placed.get(target, {})
         for found in [resource] if resource is not None else list(kinds):
-            placed = kinds.get(found, {})
-            for key, source in list(placed.items()):
+            for source in list(kinds.get(found, {}).values()):
                 pair = source.pairs.get(target)
-                if pair is not None and self.sources.get(key) is source:
+                if pair is not None:  # else it went while others were looked at
                     yield source, pair
-                elif placed.get(key) is source and pair is None:
-                    del placed[key]  # the pair went meanwhile
-            if not placed:
-                kinds.pop(found, None)
 
     def kinds_on(self, target: str) -> set[GroupResource]:
         """Kinds of which a target has pairs."""
-        kinds = list(self._placed.get(target, ()))
-        return {kind for kind in kinds if next(self.pairs_on(target, kind), None) is not None}
+        return set(self._placed.get(target, ()))
 
     def placed_kinds(self, kind: str) -> set[GroupResource]:
         """Resources of this kind name of which any target has, or had, pairs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -10,13 +12,16 @@ import pytest
 
 from syncer.api.keys import ObjectKey, SyncKey
 from syncer.engine.catalog import Catalog, Cause
+from syncer.engine.engine import Engine
 from syncer.engine.needs import Needs
+from syncer.engine.pair import State
 from syncer.engine.state import Source
 from syncer.engine.telling import Telling
+from syncer.events import Outcome, Regarding
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import KubeObject, decode_object
 from syncer.metrics import Metrics
-from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SCALERS, Realm, config_map, deployment
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, HUB, NOW, SCALERS, Realm, config_map, deployment
 
 PLACES = ("bar", "shop", "zoo")
 EACH = 5
@@ -118,6 +123,63 @@ def test_a_target_that_changes_plans_what_is_on_it(planned: Planned) -> None:
     assert planned() == everything("bar")
 
 
+def test_a_target_that_moves_objects_plans_each_of_them_once(planned: Planned) -> None:
+    """Two placements select `shop` anew, and its objects are on the target that changed."""
+    realm = a_realm()
+    spec: dict[str, Any] = {"targets": {"labelSelector": {"matchLabels": {"eu": "yes"}}}}
+    realm.place("more", "shop", **spec)
+    realm.place("most", "shop", conflict={"priority": 5}, **spec)
+    planned()
+    realm.world.targets["west"].state = replace(realm.world.targets["west"].state, labels={"eu": "yes"})
+    realm.catalog.targets_changed(Cause("west was changed", touch=True), only=["west"])
+    assert planned() == everything("bar") + everything("shop")
+
+
+async def test_a_target_that_answers_no_more_or_is_gone_looks_at_what_is_on_it() -> None:
+    realm = a_realm()
+    engine = Engine(
+        upstream=cast(Any, realm.upstream), hub_id=HUB, workspace=HUB, metrics=Metrics(), events=cast(Any, Silent())
+    )
+    engine.world = realm.world
+    engine._catalog = realm.catalog
+    queue = realm.world.queue
+    while (key := queue.take(realm.now)) is not None:
+        queue.done(key)
+    sources = realm.world.sources = Walked(realm.world.sources)
+    engine.target_reachable("west", False, NOW, "no answer")
+    assert {key.object.namespace for key in iter(lambda: queue.take(realm.now), None)} == {"bar"}
+    realm.world.targets["west"].link = None
+    metadata = {"name": "west", "uid": "uid-west"}
+    manifest = {"apiVersion": "syncline.io/v1alpha1", "kind": "SyncTarget", "metadata": metadata}
+    item = decode_object(orjson.dumps(manifest), manager=None)
+    engine._target_event(InformerEvent(EventType.DELETED, item))
+    assert not any("west" in source.pairs for source in sources.copy().values())
+    assert sources.walked == 0
+
+
+async def test_many_placements_that_go_at_once_ask_once_for_the_crds(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = a_realm()
+    engine = Engine(
+        upstream=cast(Any, realm.upstream), hub_id=HUB, workspace=HUB, metrics=Metrics(), events=cast(Any, Silent())
+    )
+    checks = 0
+
+    async def check() -> bool:
+        nonlocal checks
+        checks += 1
+        return True
+
+    monkeypatch.setattr(engine._guard, "check", check)
+    record = next(iter(realm.world.placements.values()))
+    watching = asyncio.create_task(engine._watch_api())
+    for _ in range(100):
+        engine._placement_event(InformerEvent(EventType.DELETED, record.manifest))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    watching.cancel()
+    assert checks == 1
+
+
 def test_an_autoscaler_looks_at_what_it_scales_only() -> None:
     realm = a_realm()
     source = realm.deployment()
@@ -143,11 +205,8 @@ def test_pairs_of_a_target_are_found_until_they_are_gone() -> None:
     assert realm.world.kinds_on("east") == {CONFIG_MAPS.group_resource}
     assert len(list(realm.world.pairs_on("east", CONFIG_MAPS.group_resource))) == EACH
     assert not list(realm.world.pairs_on("east", DEPLOYMENTS.group_resource))
-    for number, (source, _) in enumerate(realm.world.pairs_on("east")):
-        if number:
-            realm.world.drop_pair(source, "east")
-        else:
-            source.pairs.pop("east")
+    for source, _ in realm.world.pairs_on("east"):
+        realm.world.drop_pair(source, "east")
     assert not list(realm.world.pairs_on("east"))
     assert not realm.world.kinds_on("east")
     assert not realm.world._placed.get("east")
@@ -168,6 +227,8 @@ class Silent:
     """Takes Events and keeps none."""
 
     def outcome(self, *_: Any) -> None: ...
+
+    def forget(self, uid: str) -> None: ...
 
 
 class Walked(dict[ObjectKey, Source]):
@@ -207,3 +268,41 @@ def test_what_pods_need_at_their_start_goes_before_what_makes_pods() -> None:
         kinds.append(key.object.group_resource.resource)
         realm.world.queue.done(key)
     assert kinds == ["configmaps"] * EACH + ["deployments"] * EACH
+
+
+@pytest.mark.parametrize("first", ["scaler", "deployment"])
+def test_an_autoscaler_that_is_not_placed_is_told_of_whatever_came_first(first: str) -> None:
+    """`HPANotPlaced`: upstream the two are read in any order, and the warning goes once the autoscaler is placed."""
+    realm = Realm()
+    realm.target("east")
+    realm.place()
+    heard = Heard()
+    telling = Telling(realm.world, Metrics(), cast(Any, heard), Needs(realm.world))
+    event = InformerEvent(EventType.ADDED, scaler("web"))
+    if first == "scaler":
+        telling.autoscaler(SCALERS, event)
+    source = realm.deployment()
+    if first == "deployment":
+        telling.autoscaler(SCALERS, event)
+    pair = realm.settle(source, "east", State.SYNCED)
+    telling.outcome(source, pair, "east", pair.outcome)
+    assert heard.told == {"hpa": "HPANotPlaced"}
+    realm.place(resources=[{"apiVersion": "*", "kind": "*", "names": ["web*", "scaler"]}])
+    placed = realm.put(SCALERS, orjson.loads(orjson.dumps(scaler("web").manifest())))
+    assert placed is not None
+    pair = realm.settle(placed, "east", State.SYNCED)
+    telling.outcome(placed, pair, "east", pair.outcome)
+    assert heard.told == {}
+
+
+class Heard:
+    """Keeps what Events say of Deployment `web`, by slot."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def outcome(self, regarding: Regarding, slot: str, told: Outcome | None) -> None:
+        if regarding.kind == "Deployment":
+            self.told.pop(slot, None)
+            if told is not None:
+                self.told[slot] = told.reason
