@@ -368,6 +368,8 @@ class TunnelSession:
             task = self.loop.create_task(dial())
             self._dials.add(task)
             task.add_done_callback(self._dials.discard)
+            if inspect.iscoroutine(given):
+                task.add_done_callback(lambda _: given.close())  # it never ran, if the task was cancelled at once
 
             def over(error: StreamReset | None) -> None:
                 task.cancel()

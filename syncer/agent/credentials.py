@@ -16,7 +16,7 @@ import random
 import ssl
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -100,6 +100,13 @@ class AgentCredentials:
     def certificate(self) -> x509.Certificate:
         """The present certificate. Raises OSError, ValueError."""
         return x509.load_pem_x509_certificate((self.folder / "agent.pem").read_bytes())
+
+    def ended(self, *, now: datetime) -> str:
+        """That the certificate is over, and what to do, for people; "" while it is not. Raises OSError, ValueError."""
+        end = self.certificate().not_valid_after_utc
+        if now <= end:
+            return ""
+        return f"the agent's certificate ended on {end:%Y-%m-%d %H:%M} UTC: join again with a new token"
 
     def context(self) -> ssl.SSLContext:
         """For a new connection: the hub's authority alone, and the certificate as it is in the folder now."""
@@ -187,16 +194,18 @@ def seconds_to_renewal(certificate: x509.Certificate, fraction: float, *, now: d
     return min(max(0.0, fraction * life - (now - begin).total_seconds()), fraction * life)
 
 
-async def renew(credentials: AgentCredentials, *, proxy: str | None = None) -> None:
+async def renew(credentials: AgentCredentials, *, hub: str = "", proxy: str | None = None) -> None:
     """Get a certificate for a new key, shown the present one; new connections use it at once.
 
+    Args:
+        hub: URL; "" is the one that was joined.
     Raises:
         SyncError: no certificate; the present one stays.
     """
     key = new_key()
     asked = RenewRequest(cluster_uid=credentials.cluster_uid, request=certificate_request(key, credentials.target))
     answer = await send(
-        route_to(credentials.hub, proxy),
+        route_to(hub or credentials.hub, proxy),
         "POST",
         RENEW_PATH,
         tls=credentials.context(),
@@ -220,12 +229,17 @@ async def renew(credentials: AgentCredentials, *, proxy: str | None = None) -> N
 async def keep_renewed(
     credentials: AgentCredentials,
     *,
+    hubs: Sequence[str] = ("",),
     proxy: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: random.Random | None = None,
 ) -> None:
-    """Renew at 50-70 % of each certificate's life, and go on trying where that fails, until cancelled."""
+    """Renew at 50-70 % of each certificate's life, and go on trying where that fails, until cancelled.
+
+    Args:
+        hubs: URLs, asked in turn, for one of them may have moved away; "" is the one that was joined.
+    """
     rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
     fraction, failures = rng.uniform(RENEW_FROM, RENEW_TO), 0
     while True:
@@ -234,7 +248,7 @@ async def keep_renewed(
             await sleep(min(wait, LOOK_SECONDS))
             continue
         try:
-            await renew(credentials, proxy=proxy)
+            await renew(credentials, hub=hubs[failures % len(hubs)], proxy=proxy)
         except (SyncError, OSError) as error:
             failures += 1
             pause = min(RETRY_SECONDS[0] * 2 ** min(failures - 1, 10), RETRY_SECONDS[1]) * rng.uniform(0.5, 1.0)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -122,7 +123,7 @@ class Agent:
         self._service = KubeApi(cluster, read_policy(settings.policy))
         self._policy_file = PolicyFile(settings.policy, self._service.use) if settings.policy is not None else None
         self._cluster = ClusterClient(cluster, name="cluster")
-        hubs = settings.hubs or (self._credentials.hub,)
+        self._hubs = hubs = settings.hubs or (self._credentials.hub,)
         for url in hubs:
             find_proxy(url, self._environment, settings.proxy)  # what is wrong is told at once
         self._choice = HubChoice(self._credentials.target, hubs)
@@ -139,9 +140,8 @@ class Agent:
         work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in self._keepers]
         if self._policy_file is not None:
             work.append(self._policy_file.follow())
-        tasks = [
-            asyncio.create_task(one) for one in (*work, keep_renewed(self._credentials, proxy=self._settings.proxy))
-        ]
+        work.append(keep_renewed(self._credentials, hubs=self._hubs, proxy=self._settings.proxy))
+        tasks = [asyncio.create_task(one) for one in work]
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -220,7 +220,14 @@ class Agent:
             services = {SERVICE: self._accept, REPLICAS_SERVICE: replicas}
             return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services=services)
 
-        made, session = await dial(DialTarget(url, tls=tls, proxy=proxy), make)
+        try:
+            made, session = await dial(DialTarget(url, tls=tls, proxy=proxy), make)
+        except HandshakeRefused as error:
+            # A hub that takes no certificate just closes: TLS has no word for why that reaches us.
+            ended = self._credentials.ended(now=datetime.now(UTC))
+            if error.status or not ended:
+                raise
+            raise HandshakeRefused(0, f"{error}; {ended}") from error
         assert isinstance(session, TunnelSession)
         session.attach(made)
         return session

@@ -66,17 +66,32 @@ class Agent:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
-def join(installed: Installation, target: str, cluster: str, folder: Path) -> Path:
-    """Token, join, approval by a person: the folder of an agent that is let in."""
-    token = json.loads(installed.must("token", "create", target, "-o", "json"))
-    command = [
+def new_token(installed: Installation, target: str) -> dict[str, str]:
+    """What `syncline token create` tells of a token."""
+    found: dict[str, str] = json.loads(installed.must("token", "create", target, "-o", "json"))
+    return found
+
+
+def join_command(installed: Installation, token: dict[str, str], cluster: str, folder: Path) -> list[str]:
+    """The command line of a join."""
+    return [
         sys.executable, "-m", "syncer.cli", "join", "--hub", token["hub"], "--token", token["token"],
-        "--ca-hash", token["caHash"], "--target", target, "--credentials", str(folder),
+        "--ca-hash", token["caHash"], "--target", token["target"], "--credentials", str(folder),
         "--kubeconfig", str(installed.fleet.targets[cluster].kubeconfig), "--wait", "60",
     ]  # fmt: skip
+
+
+def join(installed: Installation, target: str, cluster: str, folder: Path, token: dict[str, str] | None = None) -> Path:
+    """Token, join, approval by a person: the folder of an agent that is let in."""
+    command = join_command(installed, token or new_token(installed, target), cluster, folder)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as joining:
         try:
-            wait_until(lambda: installed.syncline("approve", target).returncode == 0, timeout_seconds=30)
+
+            def approved() -> bool:
+                """An earlier registration may be approved already while this one is not yet made."""
+                return installed.syncline("approve", target).returncode == 0 and joining.poll() is not None
+
+            wait_until(approved, timeout_seconds=60)
             said, _ = joining.communicate(timeout=60)
         finally:
             joining.kill()

@@ -109,6 +109,7 @@ class FaultProxy:
         self._directions = {name: _Direction(random.Random(f"{seed} {name}")) for name in (UP, DOWN)}
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -152,13 +153,17 @@ class FaultProxy:
 
     async def close(self) -> None:
         """Listen no more; all connections are reset."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
-        tasks = list(self._connections.values())
-        self.reset()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._connections:
+            self.reset()
+            await asyncio.wait(self._connections.values())
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # it was on its way
+            _reset(writer)
+            return
         self.accepted += 1
         connection = _Connection(self._directions, reader, writer)
         task = asyncio.get_running_loop().create_task(connection.run(self.target))
@@ -177,7 +182,7 @@ class _Connection:
         self._writers = {DOWN: writer}  # by the direction that ends in it
         self._over = asyncio.Event()
         self._cut = False
-        self._half = False  # one end is gone, and the other was not told
+        self._vanished = ""  # a direction whose sender is gone, which the other end was not told
 
     async def run(self, target: tuple[str, int]) -> None:
         carrying = asyncio.create_task(self._carry(target))
@@ -203,7 +208,7 @@ class _Connection:
 
     def vanish(self, direction: str) -> None:
         """The sender of the direction is told that the connection is gone; the other end hears nothing more."""
-        self._half = True
+        self._vanished = direction
         sender = self._writers.pop(DOWN if direction == UP else UP, None)
         if sender is not None:
             _reset(sender)
@@ -226,8 +231,10 @@ class _Connection:
                 due, data = await queue.get()
                 await asyncio.sleep(max(0.0, due - clock()))
                 await direction.carrying.wait()
-                if self._half:
-                    await asyncio.Event().wait()
+                if self._vanished:
+                    if not data and name != self._vanished:
+                        self._over.set()  # who was not told has given up
+                    continue
                 if not data:
                     break
                 await asyncio.sleep(direction.pause(len(data), clock()))
@@ -238,7 +245,7 @@ class _Connection:
                     self._cut = True
                     self._over.set()
         except OSError:
-            if self._half:
+            if self._vanished:
                 await asyncio.Event().wait()
             raise
         finally:

@@ -160,7 +160,7 @@ def renewing(
     """Run the agent's renewals for some days; when each was tried."""
     tried: list[datetime] = []
 
-    async def fake(credentials: AgentCredentials, *, proxy: str | None = None) -> None:
+    async def fake(credentials: AgentCredentials, *, hub: str, proxy: str | None = None) -> None:
         tried.append(days.now)
         if not works(days.now):
             raise HubNotReached("https://hub:1", "away")
@@ -183,6 +183,31 @@ def test_certificates_are_renewed_between_a_half_and_four_fifths_of_their_life(
     assert len(tried) in range(16, 25)
     assert all(LIFETIME * 0.49 < life < LIFETIME * 0.8 for life in lives)
     assert len(set(lives)) > 10
+
+
+async def test_renewals_ask_each_hub_in_turn(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """F33: the hub that was joined may have moved away; without this its agents would be out after a month."""
+    asked: list[str] = []
+    days = Days(20)
+
+    async def fake(credentials: AgentCredentials, *, hub: str, proxy: str | None = None) -> None:
+        asked.append(hub)
+        if hub != "https://new":
+            raise HubNotReached(hub, "moved away")
+        save(folder, *issued(now=days.now))
+
+    monkeypatch.setattr(module, "renew", fake)
+    hubs = ("https://old", "https://new")
+    with pytest.raises(asyncio.CancelledError):
+        await keep_renewed(AgentCredentials(folder), hubs=hubs, now=lambda: days.now, sleep=days.sleep)
+    assert asked == list(hubs)
+
+
+def test_an_agent_knows_that_its_certificate_is_over(folder: Path) -> None:
+    """F34."""
+    credentials = AgentCredentials(folder)
+    assert not credentials.ended(now=NOW)
+    assert "join again with a new token" in credentials.ended(now=NOW + LIFETIME + timedelta(seconds=1))
 
 
 def test_a_hub_that_is_down_at_renewal_is_asked_until_it_is_back(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
