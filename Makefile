@@ -7,6 +7,7 @@ UPSTREAM ?=
 LIGHT    ?=
 ARGS     ?=
 WORKERS  ?= 3
+MINUTES  ?= 60
 PYTHON   ?= python3
 
 VENV  := .venv
@@ -17,12 +18,12 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status env unit lint fmt verify cover bench bench-tunnel assets docs lock
+.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets docs lock
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
@@ -61,6 +62,12 @@ verify: $(READY) ## fail when a generated file or docs/testing.md is not what it
 	$(BIN)/python -m syncer.api.crds --check
 	$(BIN)/python -m syncer.api.reference --check
 	$(BIN)/python -m tests.ids --check
+
+nightly: $(READY) ## what takes long: MINUTES of churn over failing links, then faults that last, 1,000 agents, 10,000 histories
+	@$(GROUND) assets > /dev/null
+	$(BIN)/python -m tests.nightly.churn --minutes $(MINUTES)
+	SYNCLINE_TEST_NIGHTLY=1 SYNCLINE_TEST_HISTORIES=10000 $(BIN)/python -m pytest \
+		tests/tunneler/test_histories.py tests/tunneler/test_comeback.py tests/e2e/test_tunnel_faults.py $(ARGS)
 
 cover: $(READY) ## branch coverage of all tests, subprocesses included; fails under 85 %
 	@$(GROUND) assets > /dev/null

@@ -153,7 +153,7 @@ def target_uid(ground: Installation) -> str:
     return str(found["metadata"]["uid"])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_an_agent_in_a_black_hole_is_told_as_unknown_and_catches_up(
     ground: Installation, network: ProxyProcess, agent: Agent, room: str, caller: ssl.SSLContext
 ) -> None:
@@ -235,7 +235,7 @@ def test_a_target_that_accepts_and_never_answers_fails_each_call_and_keeps_none(
     assert look(ground, caller)[0] == 200
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_a_long_and_lossy_way_is_no_outage(
     ground: Installation, network: ProxyProcess, agent: Agent, room: str
 ) -> None:
