@@ -100,7 +100,7 @@ def faults(page: str, found: Found) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the list, or check the map with `--check`; the exit code."""
-    found = collect([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "bench").glob("*.py")])
+    found = collect([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "bench").rglob("*.py")])
     page = PAGE.read_text()
     if arguments != ["--check"]:
         page = written(page, found)

@@ -1,4 +1,4 @@
-"""A thousand agents at one hub: what idle links cost, and how they come back when the hub was killed.
+"""A thousand agents at one hub: what idle links cost (L03), and how they come back when the hub was killed.
 
 `python -m bench.tunnel.fleet --role hub|agents` are the two processes. The hub's is the real path of a handshake and a
 session (`Hub`'s listener, `Tunnels`, `ConnectionManager`), TLS with a client certificate that is checked; left out is

@@ -1,4 +1,4 @@
-"""Small requests of the hub's own client: `ClusterClient` → stream → agent's `kube-api` service → API server stand-in.
+"""Small requests of the hub's own client (L05): `ClusterClient` → stream → agent's `kube-api` → API server stand-in.
 
 `python -m bench.tunnel.kube --role hub|agent` are the two processes; the hub's end makes the load as well, so its CPU
 contains the client. It reads one question per line (JSON: way, in_flight, seconds) and answers in one line.
