@@ -10,7 +10,7 @@ from status.kinds.base import Verdict
 from status.kinds.pod import waiting_reason
 from status.report import Health, Refused, Report
 from status.sanitize import Sanitizer, clean_text, impossible
-from status.values import count, mapping, text
+from status.values import count, mapping
 
 __all__ = ["collect", "waiting_reason"]
 
@@ -71,7 +71,6 @@ def collect(
         reason=clean_text(verdict.reason, 128),
         rolled_out=observed and not deleting and rules.rolled_out(manifest, status),
         terminal=rules.terminal(status),
-        downstream_uid=text(metadata, "uid"),
         cuts=sanitizer.cuts,
     )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-INVALID_STATUS: Final = "InvalidStatus"
 NOT_THERE: Final = "Missing"  # reason of a target that simply does not hold the object yet
 
 
@@ -64,7 +63,6 @@ class Report:
     reason: str = ""
     rolled_out: bool = False
     terminal: bool = False
-    downstream_uid: str = ""
     cuts: int = 0
 
 
@@ -73,7 +71,6 @@ class Refused:
     """A status that no honest controller can have written; the slot keeps its last good report."""
 
     message: str
-    reason: str = INVALID_STATUS
 
 
 @dataclass(frozen=True, slots=True)

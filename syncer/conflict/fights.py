@@ -13,18 +13,8 @@ LONGEST_PAUSE_SECONDS: Final = 3600.0  # 5 at first, then after 10, 30, 70 minut
 MOST_FIELDS: Final = 64  # remembered per object; the one that was quiet longest is forgotten
 
 
-@dataclass(frozen=True, slots=True)
-class Fight:
-    """A field that is being fought for."""
-
-    pointer: str
-    manager: str  # who wrote it last; "" if not known
-    until: float  # when the next rewrite may be made
-
-
 @dataclass(slots=True)
 class _Field:
-    manager: str = ""
     rewrites: deque[float] = field(default_factory=lambda: deque(maxlen=LIMIT))
     pause_seconds: float = 0.0  # 0: no fight
     paused_until: float = 0.0
@@ -38,8 +28,8 @@ class FightHistory:
     def __init__(self) -> None:
         self._fields: dict[str, _Field] = {}  # by pointer, in the order of the last record
 
-    def record(self, pointer: str, manager: str, now: float) -> bool:
-        """Ask before a field is rewritten, because `manager` changed it. True: it is a fight, do not write now.
+    def record(self, pointer: str, now: float) -> bool:
+        """Ask before a field is rewritten because somebody changed it. True: it is a fight, do not write now.
 
         A refused rewrite does not count. Each rewrite that is allowed during a fight doubles the pause after it; a
         fight is over when the field was left alone for two pauses.
@@ -48,7 +38,6 @@ class FightHistory:
         if len(self._fields) >= MOST_FIELDS:
             del self._fields[next(iter(self._fields))]
         self._fields[pointer] = known
-        known.manager = manager or known.manager
         if now < known.paused_until:
             return True
         if known.pause_seconds:
@@ -63,17 +52,9 @@ class FightHistory:
         known.rewrites.append(now)
         return False
 
-    def fights(self, now: float) -> tuple[Fight, ...]:
-        """Fights for which writing is paused now."""
-        return tuple(
-            Fight(pointer, known.manager, known.paused_until)
-            for pointer, known in self._fields.items()
-            if now < known.paused_until
-        )
-
     def wait_seconds(self, now: float) -> float:
         """Time until every field may be rewritten again; 0.0 without a fight."""
-        return max((fight.until - now for fight in self.fights(now)), default=0.0)
+        return max([0.0, *(known.paused_until - now for known in self._fields.values())])
 
     @staticmethod
     def _pause(known: _Field, seconds: float, now: float) -> None:

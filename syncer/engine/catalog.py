@@ -32,13 +32,6 @@ from syncer.placement.targets import TargetState, choose_targets
 from syncer.transform.pipeline import compile_transforms
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
-NEEDED_FIRST = {  # rank of what others cannot start without
-    GroupResource("apiextensions.k8s.io", "customresourcedefinitions"): 0,
-    GroupResource("", "serviceaccounts"): 1,
-    GroupResource("", "secrets"): 1,
-    GroupResource("", "configmaps"): 1,
-    GroupResource("", "persistentvolumeclaims"): 1,
-}
 
 log = structlog.get_logger()
 
@@ -411,10 +404,9 @@ class Catalog:
 
     def _replan(self, keys: Iterable[ObjectKey], cause: Cause) -> None:
         """Plan some sources; what Pods need at their start goes before what makes Pods."""
-        for key in sorted(keys, key=_rank):
-            found = self._world.sources.get(key)
-            if found is not None:
-                self.replan(found, cause)
+        found = [self._world.sources[key] for key in keys if key in self._world.sources]
+        for source in sorted(found, key=lambda one: rank(one.info.kind)):
+            self.replan(source, cause)
 
     # Targets and namespaces
 
@@ -468,10 +460,6 @@ def unlearned(memory: Memory) -> Memory:
     if not (memory.failure or memory.ceded or memory.deduped or memory.dropped or memory.recreate):
         return memory
     return replace(memory, failure=None, ceded=(), deduped=(), dropped=(), recreate="", handed_over=False, owned=b"")
-
-
-def _rank(key: ObjectKey) -> int:
-    return NEEDED_FIRST.get(key.group_resource, len(NEEDED_FIRST))
 
 
 def _only_status(before: KubeObject, after: KubeObject) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from syncer.api.names import Reason
 from syncer.conflict.existing import Found, Refuse, resolve_existing
+from syncer.conflict.fields import forces_fields
 from syncer.conflict.immutable import may_recreate
 from syncer.engine import actions as do
 from syncer.engine.absorb import recreation
@@ -141,7 +142,7 @@ def _decide_takeover(situation: Situation, wanted: Wanted, observed: KubeObject)
         return _settle(
             msgspec.structs.replace(situation.memory, failure=failure), State.FAILED, verdict.reason, verdict.message
         )
-    force = wanted.policy.existing == "Overwrite" or wanted.policy.fields == "UpstreamWins"
+    force = wanted.policy.existing == "Overwrite" or forces_fields(wanted.policy.fields)
     manifest = shaped(wanted.manifest, situation.memory)
     return do.Apply(manifest, observed.uid, force=force)
 
@@ -158,7 +159,7 @@ def _apply(wanted: Wanted, memory: Memory, observed: KubeObject, repairs: tuple[
         if ceding is not None:
             return do.Cede(ceding, observed.uid)
     manifest = shaped(wanted.manifest, memory, ignored)
-    return do.Apply(manifest, observed.uid, force=wanted.policy.fields == "UpstreamWins", repairs=repairs)
+    return do.Apply(manifest, observed.uid, force=forces_fields(wanted.policy.fields), repairs=repairs)
 
 
 def _decide_drift(wanted: Wanted, memory: Memory, observed: KubeObject) -> do.Action | do.Settled:

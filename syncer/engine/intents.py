@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from syncer.api.names import SYNCED_FINALIZER, Reason
 from syncer.api.policy import builtin_kind
-from syncer.engine.pair import ABSENT, Observation, State, Unknown
+from syncer.engine.pair import Observation, State, Unknown
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.sight import LOOKING_UP
 from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
@@ -266,6 +266,3 @@ def _policy(world: World, source: Source, record: PlacementRecord, target: Targe
         if hpa is not None and target.name in hpa.plan.assignments:
             paths = (*paths, REPLICAS)
     return Policy(conflict.existing, conflict.fields, conflict.on_immutable, drift.mode, paths)
-
-
-__all__ = ["ABSENT", "downstream", "intent", "situation"]

@@ -49,7 +49,6 @@ class NamespaceBook:
         self._problems: dict[str, tuple[Held, float]] = {}  # and when it was found out
         self._closing: dict[str, str] = {}  # {name: uid of a namespace that is being deleted, by us or by others}
         self._flights: dict[str, asyncio.Future[None]] = {}
-        self.writes = 0
 
     def ready(self, name: str) -> bool:
         """True once the namespace is known to be usable."""
@@ -113,7 +112,6 @@ class NamespaceBook:
         body = dict(rendered.manifest)
         body["metadata"] = {**body["metadata"], "resourceVersion": "1"}
         try:
-            self.writes += 1
             created, _ = await self._client.apply(NAMESPACES, "", name, orjson.dumps(body), force=True)
         except Conflict:
             await self._inspect(name)
@@ -154,7 +152,6 @@ class NamespaceBook:
         body = dict(rendered.manifest)
         body["metadata"] = {**body["metadata"], "uid": found.uid}
         try:
-            self.writes += 1
             await self._client.apply(NAMESPACES, "", found.name, orjson.dumps(body), force=True)
         except Conflict:
             self.forget(found.name)  # gone or another one: the next object that needs it finds out
@@ -188,7 +185,6 @@ class NamespaceBook:
         self._ready.pop(found.name, None)
         self._closing[found.name] = found.uid  # from here on until its DELETED event nothing is put into it
         try:
-            self.writes += 1
             await self._client.delete(NAMESPACES, "", found.name, uid=found.uid)
         except BaseException as error:  # not deleted, or nobody knows: whoever needs it asks the server
             self.forget(found.name)

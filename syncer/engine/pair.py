@@ -53,11 +53,6 @@ class Outcome:
     reason: str = ""
     message: str = ""
 
-    @property
-    def wrong(self) -> bool:
-        """True if the user should hear of it: anything but settled."""
-        return self.state in (State.FAILED, State.PENDING)
-
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
     """A terminal answer, kept until the desired content changes: the same request is not sent again."""

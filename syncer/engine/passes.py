@@ -201,7 +201,7 @@ class Passes:
         pair, target, now = current.pair, current.target, self._world.clock()
         if pair.fights is None:
             pair.fights = FightHistory()
-        fighting = [pointer for pointer in step.repairs if pair.fights.record(pointer, "", now)]
+        fighting = [pointer for pointer in step.repairs if pair.fights.record(pointer, now)]
         if not fighting:
             return False
         managers = await self._managers(key, current, fighting[0])

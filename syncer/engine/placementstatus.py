@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import Any
 
 import orjson
 import structlog
 
+from status.values import time_text
 from syncer.api.hints import hint
-from syncer.api.names import STATUS_MANAGER, Reason
+from syncer.api.names import GROUP, STATUS_MANAGER, VERSION, Reason
 from syncer.api.placement import MAX_COMPLETED_RUNS, MAX_ERRORS
 from syncer.engine.pair import Outcome, State
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.sight import Sight
 from syncer.engine.state import Pair, PlacementRecord, Source
-from syncer.engine.statuswriter import MERGE_PATCH, merge_diff
 from syncer.engine.workqueue import KeyedQueue
 from syncer.engine.world import World
 from syncer.errors import NotLeadingError
-from syncer.kube.client import ClusterClient
+from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.errors import ApiError, Conflict, NotFound
 from syncer.kube.objects import ResourceInfo
 
 WINDOW_SECONDS = 0.5
 START_SECONDS = 10.0  # a restart is not news: what was written before stands until everything was looked at
 SHARE_OF_TIME = 20  # a fold may take 1/20 of the time at most: the window grows with the number of objects
-PLACEMENTS = ResourceInfo("syncline.io", "v1alpha1", "placements", "Placement", True, frozenset(), True, False)
+PLACEMENTS = ResourceInfo(GROUP, VERSION, "placements", "Placement", True, frozenset(), True, False)
 CLUSTER_PLACEMENTS = ResourceInfo(
-    "syncline.io", "v1alpha1", "clusterplacements", "ClusterPlacement", False, frozenset(), True, False
+    GROUP, VERSION, "clusterplacements", "ClusterPlacement", False, frozenset(), True, False
 )
 # Pending for one of these is the ordinary course of things, or told of the target as a whole.
 _QUIET = {"", Reason.RETRYING, Reason.DELETING, Reason.SUSPENDED, Reason.TARGET_NOT_READY}
 
 log = structlog.get_logger()
-
-
-def rfc3339(seconds: float) -> str:
-    """Wall-clock seconds as the API writes times."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Fold:
@@ -72,7 +66,7 @@ class Fold:
     def close(self) -> None:
         """List the first errors."""
         self.errors = [
-            {"object": reference, "reason": reason, "message": message[:512], "since": rfc3339(since)}
+            {"object": reference, "reason": reason, "message": message[:512], "since": time_text(since)}
             for reference, reason, message, since in nsmallest(MAX_ERRORS, self._found)
         ]
         self.more = len(self._found) - len(self.errors)
@@ -352,6 +346,7 @@ class PlacementStatusWriter:
         record = self._world.placements.get(uid)
         if record is None:
             self._written.pop(uid, None)
+            self.queue.forget(uid)
             return
         started = self._mono()
         record.unread, fault = self._sight.unread(record)
@@ -361,7 +356,7 @@ class PlacementStatusWriter:
         last = self._written.get(uid)
         present = last[1] if last is not None else record.manifest.field("status") or {}
         try:
-            status = fold(self._world, record, present, rfc3339(self._world.wall()))
+            status = fold(self._world, record, present, time_text(self._world.wall()))
             self._window = max(WINDOW_SECONDS, SHARE_OF_TIME * (self._mono() - started))
             self._written[uid] = (started, present)
             diff = merge_diff(present, status)
@@ -382,3 +377,17 @@ class PlacementStatusWriter:
         except Exception:
             log.exception("placement status failed", placement=record.path)
             self.queue.retry(uid, self._mono(), self._world.rng, floor_seconds=5.0)
+
+
+def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The RFC 7396 patch that turns one map into the other; keys that went become null, lists are whole."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            inner = merge_diff(old, value)
+            if inner:
+                patch[key] = inner
+        elif old != value or key not in before:
+            patch[key] = value
+    return patch

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from status.report import Health
+from status.values import time_text
 from syncer.api.hints import hint
 from syncer.api.names import Reason
 from syncer.api.shapes import Problem, ProblemList
@@ -18,7 +19,7 @@ from syncer.engine.intents import downstream
 from syncer.engine.lanes import BreakerState
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Present, State
-from syncer.engine.placementstatus import rfc3339, worth_telling
+from syncer.engine.placementstatus import worth_telling
 from syncer.engine.sight import Sight
 from syncer.engine.state import Pair, PlacementRecord, Source
 from syncer.engine.targets import TargetRuntime
@@ -38,7 +39,7 @@ _CRDS_HINT: Final = "Install the CRDs of Syncline again: syncline crds | kubectl
 Frozen = Callable[[str], tuple[str, str] | None]  # target name -> (token, message); None: not frozen
 Word = tuple[str, str]  # reason, message
 
-_AWAY: Final = (Reason.TARGET_NOT_READY, Reason.UNREACHABLE)  # told once per placement and target, not per object
+AWAY: Final = (Reason.TARGET_NOT_READY, Reason.UNREACHABLE)  # told once per placement and target, not per object
 
 
 class Trouble(NamedTuple):
@@ -62,7 +63,7 @@ class Trouble(NamedTuple):
             placement=self.placement,
             reason=self.reason,
             message=self.message[:MAX_MESSAGE],
-            since=rfc3339(self.since) if self.since else "",
+            since=time_text(self.since) if self.since else "",
             hint=self.hint or hint(self.reason),
         )
 
@@ -114,7 +115,7 @@ class Problems:
                 if reason == Reason.FROZEN and self._world.frozen:
                     continue  # so is everything; it is said once, of the upstream
                 trouble = self._about(source, target, reason, message, pair.since)
-                if trouble.placement and reason in _AWAY and pair.outcome.state is State.PENDING:
+                if trouble.placement and reason in AWAY and pair.outcome.state is State.PENDING:
                     about = trouble._replace(object="", message="", since=0.0)
                     count, since = waiting.get(about, (0, pair.since))
                     waiting[about] = count + 1, min(since, pair.since)

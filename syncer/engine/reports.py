@@ -13,7 +13,7 @@ from status.collector import waiting_reason
 from status.kinds import rules_for
 from status.report import Health, Slot
 from status.sanitize import clean_text
-from status.values import count, mapping, objects, text
+from status.values import count, mapping, objects, text, time_text
 from syncer.api.keys import GroupResource, ObjectKey
 from syncer.api.names import GROUP, Reason
 from syncer.api.shapes import Explanation, ObjectStatus, PodInfo, PodList, ProblemList, TargetInfo, TargetList
@@ -22,7 +22,6 @@ from syncer.engine.explanations import LOOK_SECONDS, Explainer, look
 from syncer.engine.intents import downstream
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Absent, State
-from syncer.engine.placementstatus import rfc3339
 from syncer.engine.podwatch import pods_of
 from syncer.engine.problems import Frozen, Problems
 from syncer.engine.sight import Sight
@@ -202,7 +201,7 @@ class Reports:
             objects=expected,
             synced=target.synced,
             frozen_token=token,
-            since=rfc3339(target.since),
+            since=time_text(target.since),
         )
 
 

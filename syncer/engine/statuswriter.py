@@ -19,7 +19,7 @@ from syncer.engine.state import Source, version
 from syncer.engine.workqueue import KeyedQueue
 from syncer.engine.world import World
 from syncer.errors import NotLeadingError
-from syncer.kube.client import ClusterClient
+from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.errors import ApiError, Conflict, Invalid, NotFound
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
@@ -27,7 +27,6 @@ from syncer.metrics import Metrics
 WINDOW_SECONDS = 0.1
 BUSY_SECONDS = 1.0  # between two looks whether all targets are clean; most of the time an event comes first
 SILENCE_SECONDS = 10.5  # a moment after the aggregator stops waiting for targets that never spoke
-MERGE_PATCH = "application/merge-patch+json"
 
 log = structlog.get_logger()
 
@@ -68,6 +67,7 @@ class StatusWriter:
         """One pass over one source. Never raises."""
         source = self._world.sources.get(key)
         if source is None or source.object is None:
+            self.queue.forget(key)
             return
         try:
             await self._finalizer(source)
@@ -163,23 +163,7 @@ class StatusWriter:
     async def _write_finalizers(self, source: Source, item: KubeObject, finalizers: tuple[str, ...]) -> None:
         metadata = {"uid": item.uid, "resourceVersion": item.resource_version, "finalizers": list(finalizers)}
         body = orjson.dumps({"metadata": metadata})
-        answer = await self._upstream.patch(
-            source.info, item.namespace, item.name, body, MERGE_PATCH, manager="syncline"
-        )
+        answer = await self._upstream.patch(source.info, item.namespace, item.name, body, MERGE_PATCH)
         known = source.object  # an event may have been faster than our answer
         if known is not None and known.uid == answer.uid and version(known) < version(answer):
             source.object = answer
-
-
-def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The RFC 7396 patch that turns one map into the other; keys that went become null, lists are whole."""
-    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
-    for key, value in after.items():
-        old = before.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            inner = merge_diff(old, value)
-            if inner:
-                patch[key] = inner
-        elif old != value or key not in before:
-            patch[key] = value
-    return patch

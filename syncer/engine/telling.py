@@ -9,16 +9,14 @@ from syncer.api.names import Reason
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.placementstatus import worth_telling
-from syncer.engine.problems import without_autoscaler
-from syncer.engine.state import Pair, PlacementRecord, Source
+from syncer.engine.problems import AWAY, deciding, without_autoscaler
+from syncer.engine.state import Pair, Source
 from syncer.engine.world import World
 from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.metrics import Metrics
 
 _NORMAL = {Reason.DRIFT_REPAIRED}
-# About a target, not about an object: its SyncTarget and the placements say it once, not every object on it.
-_AWAY = {Reason.TARGET_NOT_READY, Reason.UNREACHABLE}
 
 
 class Telling:
@@ -37,7 +35,7 @@ class Telling:
         if runtime is not None:
             self._metrics.synced_objects.labels(target).set(runtime.synced)
         told = None
-        if outcome.reason in _NORMAL or (worth_telling(outcome) and outcome.reason not in _AWAY):
+        if outcome.reason in _NORMAL or (worth_telling(outcome) and outcome.reason not in AWAY):
             text = f"{target}: {outcome.message}" if outcome.message else target
             warning = outcome.reason not in _NORMAL
             text = f"{text}. {hint(outcome.reason)}".strip() if warning else text
@@ -115,15 +113,10 @@ class Telling:
     def _tell(self, source: Source, slot: str, told: ev.Outcome | None) -> None:
         if source.object is not None:
             self._events.outcome(_regarding(source.object), slot, told)
-        record = self._placement(source, slot.partition("/")[0])
+        record = deciding(self._world, source, slot.partition("/")[0])
         if record is not None:
             about = told._replace(message=f"{source.reference}: {told.message}") if told is not None else None
             self._events.outcome(_regarding(record.manifest), f"{source.reference}/{slot}", about)
-
-    def _placement(self, source: Source, target: str) -> PlacementRecord | None:
-        assignment = source.plan.assignments.get(target) or source.plan.refusals.get(target)
-        uid = assignment.placement if assignment is not None else next(iter(source.plan.matched), "")
-        return self._world.placements.get(uid)
 
 
 def _regarding(item: KubeObject) -> ev.Regarding:

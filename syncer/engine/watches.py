@@ -23,8 +23,8 @@ from syncer.kube.errors import NotFound
 from syncer.kube.informer import Informer, InformerEvent
 from syncer.kube.objects import ResourceInfo
 from syncer.placement.compiled import ANY
+from syncer.transform.operations.replicas import SCALABLE
 
-SCALED = {GroupKind("apps", "Deployment"), GroupKind("apps", "StatefulSet"), GroupKind("apps", "ReplicaSet")}
 AUTOSCALERS = GroupKind("autoscaling", "HorizontalPodAutoscaler")
 WATCHED = frozenset({"list", "watch"})
 LACKING_RETRY_SECONDS = 2.0
@@ -177,7 +177,7 @@ class Watches:
                         unserved.setdefault(kind, []).append(record)
                 wanted.update((info.group_resource, info) for info in found)
         wanted |= self._held()
-        if any(info.group_kind in SCALED for info in wanted.values()):
+        if any(info.group_kind in SCALABLE for info in wanted.values()):
             scaler = self._find(AUTOSCALERS)
             if scaler is not None:
                 wanted[scaler.group_resource] = scaler

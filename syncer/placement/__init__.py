@@ -9,7 +9,7 @@ from syncer.placement.compile import compile_placement, compile_target
 from syncer.placement.compiled import CompiledPlacement
 from syncer.placement.division import divide
 from syncer.placement.explain import Miss, nearest, why_not
-from syncer.placement.index import PlacementIndex, winner
+from syncer.placement.index import PlacementIndex
 from syncer.placement.policy import ResourcePolicy
 from syncer.placement.targets import Selection, TargetState, choose_targets
 
@@ -26,5 +26,4 @@ __all__ = [
     "divide",
     "nearest",
     "why_not",
-    "winner",
 ]

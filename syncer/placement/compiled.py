@@ -18,7 +18,6 @@ from syncer.api.transforms import Transform
 
 ANY: Final = "*"
 NAMESPACE_KIND: Final = GroupKind("", "Namespace")
-is_protected_namespace: Final = is_protected  # `kube-*` and our own: nothing is ever placed from or to there
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _WILD: Final = re.compile(r"[*?\[]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from syncer.api.common import LabelSelector
@@ -18,11 +18,6 @@ BucketKey = tuple[str, str, str]  # namespace ("" cluster-scoped, "*" any), grou
 
 _LITERAL_START: Final = re.compile(r"^[^*?\[]*")
 _LITERAL_END: Final = re.compile(r"[^*?\]]*$")
-
-
-def winner(matches: Sequence[CompiledPlacement]) -> CompiledPlacement:
-    """The placement that gets an object which several select: highest priority, then oldest, then lowest uid."""
-    return min(matches, key=lambda placement: placement.precedence)
 
 
 class _Bucket:
@@ -74,24 +69,13 @@ class PlacementIndex:
     """Placements by uid, and the labels of namespaces that ClusterPlacements select by label."""
 
     def __init__(self) -> None:
-        self._placements: dict[str, CompiledPlacement] = {}
         self._filed: dict[str, list[tuple[BucketKey, Hook]]] = {}  # by uid, without duplicates
         self._buckets: dict[BucketKey, _Bucket] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
 
-    def __len__(self) -> int:
-        return len(self._placements)
-
-    def __iter__(self) -> Iterator[CompiledPlacement]:
-        return iter(self._placements.values())
-
-    def get(self, uid: str) -> CompiledPlacement | None:
-        return self._placements.get(uid)
-
     def put(self, placement: CompiledPlacement) -> None:
         """Add a placement, or replace the one with its uid."""
         self.remove(placement.uid)
-        self._placements[placement.uid] = placement
         filed = self._filed[placement.uid] = []
         for rule in placement.rules:
             for namespace in _namespaces(placement):
@@ -106,7 +90,6 @@ class PlacementIndex:
 
     def remove(self, uid: str) -> None:
         """Forget a placement; one that is not there is fine."""
-        self._placements.pop(uid, None)
         for key, hook in self._filed.pop(uid, ()):
             bucket = self._buckets[key]
             bucket.unfile(hook, uid)
@@ -122,10 +105,6 @@ class PlacementIndex:
 
     def namespace_labels(self, name: str) -> Mapping[str, str]:
         return self._namespaces.get(name, NO_LABELS)
-
-    def kinds(self) -> frozenset[GroupKind]:
-        """Kinds that some placement names; `*` in either place stands for all."""
-        return frozenset(GroupKind(group, kind) for _, group, kind in self._buckets)
 
     def match(self, kind: GroupKind, namespace: str, name: str, labels: Mapping[str, str]) -> list[CompiledPlacement]:
         """Placements that select the object, the winner first."""

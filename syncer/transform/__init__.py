@@ -12,7 +12,7 @@ from __future__ import annotations
 from syncer.transform.draft import Manifest
 from syncer.transform.errors import TransformFailed
 from syncer.transform.mark import SourceRef, is_ours, mark, read_applied, read_deletion, read_mark
-from syncer.transform.names import NamespaceMapping, Same, mapping_for
+from syncer.transform.names import NamespaceMapping, Same
 from syncer.transform.pipeline import Pipeline, compile_transforms
 from syncer.transform.prune import prune
 from syncer.transform.references import Reference, references
@@ -34,7 +34,6 @@ __all__ = [
     "TransformFailed",
     "compile_transforms",
     "is_ours",
-    "mapping_for",
     "mark",
     "prune",
     "read_applied",

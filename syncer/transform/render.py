@@ -31,10 +31,6 @@ class Rendered:
         """Canonical JSON."""
         return canonical(self.manifest)
 
-    def body_with(self, **metadata: str) -> bytes:
-        """Canonical JSON with preconditions in `metadata`: `resourceVersion="1"` creates only, `uid=…` updates only."""
-        return canonical({**self.manifest, "metadata": {**self.manifest["metadata"], **metadata}})
-
 
 def render(
     manifest: Manifest,

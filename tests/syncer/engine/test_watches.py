@@ -15,7 +15,7 @@ from syncer.kube.client import ClusterClient
 from syncer.kube.discovery import Discovery
 from syncer.kube.errors import BadRequest, Forbidden, NotFound, ServerError
 from syncer.kube.objects import ResourceInfo
-from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SECRETS, Realm, Served
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, SCALERS, SECRETS, VERBS, Realm, Served
 
 
 def build(realm: Realm) -> Watches:
@@ -30,6 +30,15 @@ def unwatched(realm: Realm, name: str) -> TargetRuntime:
     target.link.watches.clear()
     realm.apis[name].answers = {info.path(): {"items": []} for info in target.link.discovery.resources()}
     return target
+
+
+def test_autoscalers_are_watched_beside_everything_that_they_scale() -> None:
+    """Else the replicas that an HPA sets on a target would be set back each time."""
+    realm = Realm()
+    controllers = ResourceInfo("", "v1", "replicationcontrollers", "ReplicationController", True, VERBS, True, True)
+    realm.discovery.known_resources.append(controllers)
+    realm.place(resources=[{"apiVersion": "v1", "kind": "ReplicationController", "names": ["*"]}])
+    assert build(realm)._wanted_upstream()[0].keys() == {controllers.group_resource, SCALERS.group_resource}
 
 
 @pytest.mark.parametrize(

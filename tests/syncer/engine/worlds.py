@@ -52,8 +52,8 @@ class Served(Discovery):
         return next((info for info in self.known_resources if info.group_resource == resource), None)
 
     def find(self, api_version: str, kind: str) -> ResourceInfo | None:
-        fits = (info for info in self.known_resources if info.kind == kind and info.api_version == api_version)
-        return next(fits, None)
+        named = [info for info in self.known_resources if info.kind == kind]
+        return next((info for info in named if api_version in (info.api_version, info.group)), None)
 
     def resources(self) -> list[ResourceInfo]:
         return self.known_resources

@@ -5,14 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.api.keys import GroupKind
-from syncer.errors import TerminalError
-from syncer.transform import Rendered, Same, SourceRef, Split, TargetView, mapping_for, render, render_namespace
+from syncer.transform import Rendered, Same, SourceRef, Split, TargetView, render, render_namespace
 from tests.syncer.transform.builders import DEPLOYMENT, EAST, WEST, compiled, workload
 
 SOURCE = SourceRef("hub-1", "root", "apps/v1", "Deployment", "shop", "web", "uid-1", 3)
@@ -143,14 +140,6 @@ def test_a_transform_cannot_forge_the_mark() -> None:
     assert rendered(workload(), forged, deletion).body == rendered(workload()).body
 
 
-def test_preconditions_go_into_the_body_and_not_into_the_hash() -> None:
-    result = rendered(workload())
-    body = orjson.loads(result.body_with(resourceVersion="1"))
-    assert body["metadata"].pop("resourceVersion") == "1"
-    assert orjson.dumps(body, option=orjson.OPT_SORT_KEYS) == result.body
-    assert "resourceVersion" not in result.manifest["metadata"]
-
-
 class _Prefixed:
     def map(self, namespace: str) -> str:
         return f"x-{namespace}"
@@ -167,14 +156,8 @@ def test_the_namespace_is_mapped_and_the_source_is_not() -> None:
 
 @given(st.text())
 def test_unmap_undoes_map(namespace: str) -> None:
-    mapping = mapping_for("Same")
+    mapping = Same()
     assert mapping.unmap(mapping.map(namespace)) == namespace
-
-
-def test_a_mapping_without_code_says_so() -> None:
-    with pytest.raises(TerminalError) as caught:
-        mapping_for("Hashed")
-    assert (caught.value.reason, caught.value.pointer) == ("NotYetSupported", "/spec/namespaceMapping")
 
 
 def test_references_to_namespaces_inside_objects_stay() -> None:
