@@ -287,6 +287,7 @@ class LinkKeeper:
         self._old: set[asyncio.Task[None]] = set()
         self._chance = chance
         self._hurried = asyncio.Event()
+        self._goaway: asyncio.Future[GoAway] | None = None  # of the session that is up
         self.session: TunnelSession | None = None
 
     async def run(self) -> None:
@@ -342,8 +343,14 @@ class LinkKeeper:
         """There is something new to dial: a pause ends after a random part of so many seconds."""
         asyncio.get_running_loop().call_later(self._chance() * seconds, self._hurried.set)
 
+    def leave(self, reason: str) -> None:
+        """Dial anew at once, wherever `connect` leads now; streams of the link that was up may end meanwhile."""
+        if self.session is not None and self._goaway is not None and not self._goaway.done():
+            self.session.close(CloseCode.DRAIN, reason)
+            self._goaway.set_result(GoAway(CloseCode.DRAIN, 0, 0.0, reason))
+
     def _listen(self, session: TunnelSession) -> asyncio.Future[GoAway]:
-        future: asyncio.Future[GoAway] = asyncio.get_running_loop().create_future()
+        self._goaway = future = asyncio.get_running_loop().create_future()
 
         def heard(goaway: GoAway) -> None:
             if not future.done():

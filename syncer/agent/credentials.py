@@ -229,7 +229,7 @@ async def renew(credentials: AgentCredentials, *, hub: str = "", proxy: str | No
 async def keep_renewed(
     credentials: AgentCredentials,
     *,
-    hubs: Sequence[str] = ("",),
+    hubs: Callable[[], Sequence[str]],
     proxy: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -238,7 +238,7 @@ async def keep_renewed(
     """Renew at 50-70 % of each certificate's life, and go on trying where that fails, until cancelled.
 
     Args:
-        hubs: URLs, asked in turn, for one of them may have moved away; "" is the one that was joined.
+        hubs: URLs, at least one, asked in turn, for one of them may have moved away.
     """
     rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
     fraction, failures = rng.uniform(RENEW_FROM, RENEW_TO), 0
@@ -248,7 +248,8 @@ async def keep_renewed(
             await sleep(min(wait, LOOK_SECONDS))
             continue
         try:
-            await renew(credentials, hub=hubs[failures % len(hubs)], proxy=proxy)
+            known = hubs()
+            await renew(credentials, hub=known[failures % len(known)], proxy=proxy)
         except (SyncError, OSError) as error:
             failures += 1
             pause = min(RETRY_SECONDS[0] * 2 ** min(failures - 1, 10), RETRY_SECONDS[1]) * rng.uniform(0.5, 1.0)

@@ -70,18 +70,39 @@ class HubChoice:
         mine = self._slots[slot]
         mine.replica = replica or mine.url  # a hub of before knows no ids
         self._failures.pop(mine.url, None)
-        self.told(slot, others)
+        mine.others = tuple(others)
+        self._remembered = (mine.url, *others)
 
     def told(self, slot: int, others: Sequence[str]) -> None:
-        """The hub of a link tells the addresses of the other replicas."""
+        """The hub of a link tells anew the addresses of the other replicas; one that is new has never failed."""
         mine = self._slots[slot]
+        for url in set(others).difference(mine.others):
+            self._failures.pop(url, None)
         mine.others = tuple(others)
-        self._remembered = (mine.url, *mine.others)
-        self._failures = {url: count for url, count in self._failures.items() if url not in mine.others}
+        self._remembered = (mine.url, *others)
 
     def lost(self, slot: int) -> None:
         """The link is over; it is dialled again with `choose`."""
         self._slots[slot].replica = ""
+
+    def misplaced(self) -> int | None:
+        """A link whose replica is not among the best for this target, while one of these has none; None: all is well.
+
+        What a hub tells is everybody but itself. An address that failed attracts nobody.
+        """
+        if not all(slot.replica for slot in self._slots):
+            return None
+        everybody = {url for slot in self._slots for url in slot.others}
+        best = set(ranked(self._target, everybody)[: len(self._slots)])
+        held = [everybody.difference(slot.others) for slot in self._slots]
+        if best.difference(*held) <= self._failures.keys():
+            return None
+        return next((number for number, own in enumerate(held) if not own & best), None)
+
+    def addresses(self) -> list[str]:
+        """Where a replica may answer: those of links that are up first; at least one."""
+        up = [slot.url for slot in self._slots if slot.replica]
+        return list(dict.fromkeys([*up, *self._remembered, *self._seeds]))
 
     def address(self, slot: int) -> str:
         """What the link dialled last; "" if there is nothing to dial."""

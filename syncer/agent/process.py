@@ -12,9 +12,10 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,8 +24,9 @@ import structlog
 from aiohttp import web
 
 from syncer.agent.credentials import AgentCredentials, keep_renewed
-from syncer.agent.hubs import LINKS, HubChoice
+from syncer.agent.hubs import HubChoice
 from syncer.agent.kube_api import KubeApi
+from syncer.agent.links import REPLICAS_SERVICE, AgentLinks
 from syncer.agent.policy import Policy, load_policy
 from syncer.agent.policy_file import PolicyFile
 from syncer.agent.role import default_policy
@@ -35,20 +37,16 @@ from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 from syncer.logs import configure_logs
 from syncer.settings import Bind, StartError
 from tunneler.config import TunnelConfig
-from tunneler.connections import LinkState
 from tunneler.core import Role
 from tunneler.errors import HandshakeRefused, TunnelError
 from tunneler.frames import Hello
 from tunneler.links.base import LinkUser
-from tunneler.links.dial import DialTarget, dial, hub_address
+from tunneler.links.dial import DialTarget, dial
 from tunneler.links.proxies import Proxy, choose_proxy
-from tunneler.manager import LinkKeeper
-from tunneler.ports import StreamRequest
+from tunneler.ports import Services, StreamRequest
 from tunneler.session import TunnelSession
 
 SERVICE: Final = "kube-api"
-REPLICAS_SERVICE: Final = "replicas"  # the hub tells by its metadata which other replicas there are now
-SPREAD_SECONDS: Final = 5.0  # over which agents come to a new replica
 DEFAULT_BIND: Final = Bind("127.0.0.1", 8081)
 UID_SECONDS: Final = 5.0  # patience with this cluster's API server before a dial
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
@@ -108,8 +106,6 @@ class Agent:
         self._environment = os.environ if environment is None else environment
         self._instance = uuid.uuid4().hex
         self._stop = asyncio.Event()
-        self._states: dict[int, LinkState] = {}  # by link
-        self._dialling = asyncio.Lock()  # one link at a time, so that it knows whom the others reach
         self._cluster_uid = ""  # of this cluster, once it has told
 
     async def main(self) -> int:
@@ -123,13 +119,13 @@ class Agent:
         self._service = KubeApi(cluster, read_policy(settings.policy))
         self._policy_file = PolicyFile(settings.policy, self._service.use) if settings.policy is not None else None
         self._cluster = ClusterClient(cluster, name="cluster")
-        self._hubs = hubs = settings.hubs or (self._credentials.hub,)
+        hubs = settings.hubs or (self._credentials.hub,)
         for url in hubs:
             find_proxy(url, self._environment, settings.proxy)  # what is wrong is told at once
         self._choice = HubChoice(self._credentials.target, hubs)
+        self._links = AgentLinks(self._choice, self._dial, drain_seconds=settings.drain_seconds)
         listener = await listen(self._app(), settings.http_bind, setting="http_bind")
         log.info("agent starts", target=self._credentials.target, hubs=list(hubs), health=str(listener.bind))
-        self._keepers = [self._keeper(link) for link in range(LINKS)]
         try:
             return await self._serve()
         finally:
@@ -137,10 +133,10 @@ class Agent:
             await self._cluster.close()
 
     async def _serve(self) -> int:
-        work: list[Coroutine[Any, Any, None]] = [keeper.run() for keeper in self._keepers]
+        work: list[Coroutine[Any, Any, None]] = [self._links.run()]
         if self._policy_file is not None:
             work.append(self._policy_file.follow())
-        work.append(keep_renewed(self._credentials, hubs=self._hubs, proxy=self._settings.proxy))
+        work.append(keep_renewed(self._credentials, hubs=self._choice.addresses, proxy=self._settings.proxy))
         tasks = [asyncio.create_task(one) for one in work]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -150,7 +146,7 @@ class Agent:
                 log.error("the agent failed", exc_info=failed.exception())
                 return 1
             log.info("draining", seconds=self._settings.drain_seconds)
-            await asyncio.gather(*(keeper.drain() for keeper in self._keepers))
+            await self._links.drain()
             return 0
         finally:
             for task in (stopping, *tasks):
@@ -166,32 +162,6 @@ class Agent:
         self._stop.set()
 
     # Links ----------------------------------------------------------------------------------------------------------
-
-    def _keeper(self, link: int) -> LinkKeeper:
-        async def connect(reload: bool) -> TunnelSession:
-            return await self._connect(link)
-
-        def told(state: LinkState, reason: str) -> None:
-            if state is not LinkState.CONNECTED:
-                self._choice.lost(link)
-            if self._states.get(link) is not state or reason:
-                log.info("link", link=link, hub=self._choice.address(link), state=state.value, reason=reason)
-            self._states[link] = state
-
-        return LinkKeeper(connect, on_state=told, drain_seconds=self._settings.drain_seconds)
-
-    async def _connect(self, link: int) -> TunnelSession:
-        """One dial, once there is a replica to dial that the other links do not reach. Raises TunnelError."""
-        while True:
-            async with self._dialling:
-                url = self._choice.choose(link)
-                if url is not None:
-                    session = await self._dial(link, url)
-                    answer = await session.opened
-                    self._choice.connected(link, answer.replica, usable(answer.replicas))
-                    self._hurry_others(link, 0.0)
-                    return session
-            await self._keepers[link].pause(None)
 
     async def _dial(self, link: int, url: str) -> TunnelSession:
         """With the credential and the cluster of this moment. Raises HandshakeRefused."""
@@ -211,13 +181,8 @@ class Agent:
         config = TunnelConfig(drain_seconds=self._settings.drain_seconds)
         proxy = find_proxy(url, self._environment, self._settings.proxy)
 
-        def replicas(request: StreamRequest) -> asyncio.Protocol:
-            self._choice.told(link, usable(request.metadata.get("replicas", "").split()))
-            self._hurry_others(link, SPREAD_SECONDS)
-            return asyncio.Protocol()
-
         def make() -> LinkUser:
-            services = {SERVICE: self._accept, REPLICAS_SERVICE: replicas}
+            services: Services = {SERVICE: self._accept, REPLICAS_SERVICE: partial(self._links.replicas, link)}
             return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services=services)
 
         try:
@@ -231,11 +196,6 @@ class Agent:
         assert isinstance(session, TunnelSession)
         session.attach(made)
         return session
-
-    def _hurry_others(self, link: int, seconds: float) -> None:
-        for number, keeper in enumerate(self._keepers):
-            if number != link:
-                keeper.hurry(seconds)
 
     def _accept(self, _: StreamRequest) -> asyncio.Protocol:
         return self._service.protocol()
@@ -263,8 +223,9 @@ class Agent:
             return web.Response(text="ok\n")
 
         async def readyz(_: web.Request) -> web.Response:
-            up = LinkState.CONNECTED in self._states.values() and not self._stop.is_set()
-            lines = "".join(f"{self._choice.address(link)}: {state.value}\n" for link, state in self._states.items())
+            up = self._links.up and not self._stop.is_set()
+            states = self._links.states.items()
+            lines = "".join(f"{self._choice.address(link)}: {state.value}\n" for link, state in states)
             if self._policy_file is not None and self._policy_file.problem:
                 lines += f"policy of before: {self._policy_file.problem}\n"
             return web.Response(status=200 if up else 503, text=lines or "starting\n")
@@ -273,19 +234,6 @@ class Agent:
         app.router.add_get("/healthz", healthz)
         app.router.add_get("/readyz", readyz)
         return app
-
-
-def usable(addresses: Iterable[str]) -> list[str]:
-    """Those that a hub's words may send this agent to: https URLs."""
-    return [url for url in addresses if _by_tls(url)]
-
-
-def _by_tls(url: str) -> bool:
-    try:
-        secure, _, _ = hub_address(url)
-    except HandshakeRefused:
-        return False
-    return secure
 
 
 def read_policy(path: Path | None) -> Policy:

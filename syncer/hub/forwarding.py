@@ -55,7 +55,7 @@ class Forwarder:
         return self._avoided.get(holder.replica, 0.0) > asyncio.get_running_loop().time()
 
     async def open(
-        self, holder: Record, target: str, service: str, factory: Callable[[], P]
+        self, holder: Record, target: str, factory: Callable[[], P], service: str
     ) -> tuple[asyncio.Transport, P]:
         """A stream to a target through another replica, after `connection_made`.
 

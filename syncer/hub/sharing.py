@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from syncer.hub.forwarding import Forwarder, NotForwarded
-from syncer.hub.members import Members
+from syncer.hub.members import Members, Record
+from syncer.hub.tunnel_targets import StreamOpener
+from tunneler.connections import DEGRADED_SILENCE_SECONDS
 from tunneler.errors import LinkLost, NoLink
 from tunneler.manager import DIAL_SECONDS, ConnectionManager
 from tunneler.ports import P
@@ -45,18 +48,34 @@ class SharedOpener:
         deadline = loop.time() + self._dial_seconds
         why = f"none came up within {self._dial_seconds:g} s"
         while True:
-            session = self._manager.session(self._target)
-            if session is not None:
+            for way in self._ways():
                 try:
-                    return await session.open_stream(factory, service)
-                except (NoLink, LinkLost) as error:
-                    why = str(error)
-            for holder in sorted(self._members.holders(self._target), key=self._forwarder.avoided):
-                try:
-                    return await self._forwarder.open(holder, self._target, service, factory)
-                except NotForwarded as error:
+                    return await way.open_stream(factory, service)
+                except (NoLink, LinkLost, NotForwarded) as error:
                     why = str(error)
             left = deadline - loop.time()
             if left <= 0:
                 raise NoLink(self._target, why)
             await self._manager.wait_news(self._target, min(left, AGAIN_SECONDS))
+
+    def _ways(self) -> list[StreamOpener]:
+        """Our own link, then those of others, who did not answer a moment ago last; ours last where it is silent."""
+        holders = sorted(self._members.holders(self._target), key=self._forwarder.avoided)
+        ways: list[StreamOpener] = [_Hop(self._forwarder, holder, self._target) for holder in holders]
+        session = self._manager.session(self._target)
+        if session is not None:
+            silent = session.statistics().silent_seconds > DEGRADED_SILENCE_SECONDS
+            ways.insert(len(ways) if silent else 0, session)
+        return ways
+
+
+@dataclass(frozen=True)
+class _Hop:
+    """The way over another replica's link."""
+
+    forwarder: Forwarder
+    holder: Record
+    target: str
+
+    async def open_stream(self, factory: Callable[[], P], service: str) -> tuple[asyncio.Transport, P]:
+        return await self.forwarder.open(self.holder, self.target, factory, service)

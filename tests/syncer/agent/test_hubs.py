@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.agent.hubs import HubChoice
+from tunneler.rendezvous import ranked
 
 A, B, C, BALANCER = (f"https://{name}.example:8443" for name in ("a", "b", "c", "hub"))
 REPLICAS = {A: "ra", B: "rb", C: "rc"}
@@ -77,10 +78,52 @@ def test_after_all_links_were_lost_everything_that_was_told_is_tried() -> None:
     assert {choice.choose(0) for _ in range(3)} == {A, B}
 
 
-def test_an_address_that_is_told_again_is_tried_as_if_it_had_never_failed() -> None:
+def test_a_link_is_misplaced_while_a_better_replica_has_none() -> None:
+    """Each hub tells everybody but itself, so each link's own address is known, behind a balancer too."""
+    best = ranked("east", [A, B, C])
+    choice = HubChoice("east", [BALANCER])
+    up(choice, 0, others=(best[0], best[1]), replica="worst")
+    assert choice.misplaced() is None  # the second link comes first
+    assert up(choice, 1, others=(best[1], best[2])) == best[0]
+    assert choice.misplaced() == 0
+    choice.lost(0)
+    assert choice.misplaced() is None
+    assert up(choice, 0, others=(best[0], best[2])) == best[1]
+    assert choice.misplaced() is None
+
+
+def test_an_address_that_failed_attracts_nobody_until_it_went_and_came() -> None:
+    """Else an agent that cannot reach it would leave a good link for it again and again."""
+    best = ranked("east", [A, B, C])
+    choice = HubChoice("east", [best[0]])
+    up(choice, 0, others=(best[1], best[2]))
+    assert choice.choose(1) == best[1]
+    assert up(choice, 1, others=(best[0], best[1])) == best[2]
+    assert choice.misplaced() is None
+    choice.told(0, [best[1], best[2]])
+    assert choice.misplaced() is None
+    choice.told(0, [best[2]])
+    choice.told(0, [best[1], best[2]])
+    assert choice.misplaced() == 1
+
+
+def test_every_address_may_be_asked_for_more_those_of_links_that_are_up_first() -> None:
+    choice = HubChoice("east", [BALANCER])
+    assert choice.addresses() == [BALANCER]
+    up(choice, 0, others=(B,), replica="ra")
+    assert choice.choose(1) == B
+    choice.connected(1, "rb", [A])
+    choice.lost(0)
+    assert choice.addresses() == [B, A, BALANCER]
+
+
+def test_an_address_that_went_and_came_is_tried_as_if_it_had_never_failed() -> None:
     choice = HubChoice("east", [A])
     up(choice, 0, others=(B,))
     assert [choice.choose(1) for _ in range(2)] == [B, A]
+    choice.told(0, [B])
+    assert choice._failures[B] == 1
+    choice.told(0, [])
     choice.told(0, [B])
     assert choice.choose(1) == B
 

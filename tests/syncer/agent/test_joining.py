@@ -169,7 +169,13 @@ def renewing(
     monkeypatch.setattr(module, "renew", fake)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(
-            keep_renewed(AgentCredentials(folder), now=lambda: days.now, sleep=days.sleep, rng=random.Random(7))
+            keep_renewed(
+                AgentCredentials(folder),
+                hubs=lambda: ["https://hub:1"],
+                now=lambda: days.now,
+                sleep=days.sleep,
+                rng=random.Random(7),
+            )
         )
     return tried
 
@@ -199,7 +205,7 @@ async def test_renewals_ask_each_hub_in_turn(monkeypatch: pytest.MonkeyPatch, fo
     monkeypatch.setattr(module, "renew", fake)
     hubs = ("https://old", "https://new")
     with pytest.raises(asyncio.CancelledError):
-        await keep_renewed(AgentCredentials(folder), hubs=hubs, now=lambda: days.now, sleep=days.sleep)
+        await keep_renewed(AgentCredentials(folder), hubs=lambda: hubs, now=lambda: days.now, sleep=days.sleep)
     assert asked == list(hubs)
 
 

@@ -70,6 +70,7 @@ class Place:
         known: targets with a tunnel.
         changes: targets whose links changed, as it was told.
         addresses: told to its agents after their HELLO_OK.
+        service: what its agents answer with.
     """
 
     def __init__(self, gate: HeaderGate, url: str, tunnels: Tunnels, members: Members, metrics: Metrics) -> None:
@@ -77,6 +78,8 @@ class Place:
         self.known: set[str] = set()
         self.changes: list[str] = []
         self.addresses: list[str] = []
+        self.service: Callable[[], asyncio.Protocol] = Echo
+        self.agents: list[TunnelSession] = []
         tunnels.follow(self.changes.append)
 
     def sees(self, other: Place, *, epoch: int = 1) -> None:
@@ -95,6 +98,7 @@ class Place:
         """Dial; returns once the hub said yes."""
         session, begin = await self.handshake(instance=instance, version=version, headers=headers, links=links)
         begin()
+        self.agents.append(session)
         return session, await asyncio.wait_for(asyncio.shield(session.opened), 10)
 
     async def handshake(
@@ -104,7 +108,7 @@ class Place:
         hello = Hello(agent="east", instance=instance, software=version, links=links)
 
         def make() -> LinkUser:
-            services = {"kube-api": lambda _: Echo(), "replicas": self._replicas}
+            services = {"kube-api": lambda _: self.service(), "replicas": self._replicas}
             return TunnelSession(Role.AGENT, TunnelConfig(), peer="hub", hello=hello, services=services)
 
         link, session = await dial(DialTarget(self.url, headers=headers, tls=client_context()), make)
@@ -158,6 +162,8 @@ async def hub(name: str = "replica-1") -> AsyncIterator[Place]:
         yield place
     finally:
         await tunnels.drain()
+        for session in place.agents:  # what they serve with ends a turn later
+            await asyncio.wait_for(asyncio.shield(session.closed), 10)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         await runner.cleanup()

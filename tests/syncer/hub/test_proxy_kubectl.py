@@ -33,7 +33,8 @@ from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.certificates import make_authority
 from syncer.hub.hub import Hub
 from syncer.hub.proxy import TargetProxy
-from syncer.hub.proxy_exchange import UnknownTarget
+from syncer.hub.proxy_exchange import Dialer, UnknownTarget
+from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.kubeconfig import Access, Source
@@ -41,11 +42,13 @@ from syncer.settings import Bind
 from tests.support.fleet import Kubectl, eventually
 from tests.support.http1 import connected, read_message
 from tests.support.tunnelled import tunnel
+from tests.syncer.hub import places
 from tunneler.ports import Opener
 
 WEBSOCKET = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "true"}
 SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
 BOTH = pytest.mark.parametrize("upgrade", [WEBSOCKET, SPDY], ids=["websocket", "spdy"])
+WAYS = pytest.mark.parametrize("dialer", ["link", "hop"], indirect=True)
 LOG = "Syncline's fake Pods all say this line."
 
 
@@ -188,19 +191,34 @@ class Dial:
 
 
 @pytest.fixture
+async def dialer(request: pytest.FixtureRequest, agent: Access) -> AsyncIterator[Dialer]:
+    """The way to the agent in this process: a link, or the hop to another replica that has one."""
+    service = KubeApi(ClusterCredentials(agent), default_policy())
+    if getattr(request, "param", "link") == "link":
+        async with tunnel({"kube-api": lambda _: service.protocol()}) as opener:
+            yield Dial(opener)
+        return
+    async with places.hub("r1") as asked, places.hub("r2") as holder:
+        holder.service = service.protocol
+        await holder.agent()
+        await places.until(holder.tunnels.links)
+        asked.sees(holder)
+        yield TunnelDialer(asked.tunnels.opener)
+        assert asked.metric("syncline_tunnel_forwarded_total", direction="out") > 0
+
+
+@pytest.fixture
 async def through(
-    kubectl: Kubectl, namespace: str, people: People, agent: Access, tmp_path: Path
+    kubectl: Kubectl, namespace: str, people: People, dialer: Dialer, tmp_path: Path
 ) -> AsyncIterator[Through]:
-    """A hub and an agent in this process, and a namespace on east in which alice may edit."""
+    """A hub in this process, and a namespace on east in which alice may edit."""
     kubectl("east", "create", "namespace", namespace)
     kubectl("east", "create", "rolebinding", "edit", "-n", namespace, "--clusterrole=edit", f"--user={people.alice}")
     kubectl("east", "create", "rolebinding", "view", "-n", namespace, "--clusterrole=view", f"--user={people.reader}")
     async with AsyncExitStack() as stack:
         upstream = ClusterClient(ClusterCredentials.from_kubeconfig(kubectl.fleet.upstream.kubeconfig), name="upstream")
         stack.push_async_callback(upstream.close)
-        service = KubeApi(ClusterCredentials(agent), default_policy())
-        opener = await stack.enter_async_context(tunnel({"kube-api": lambda _: service.protocol()}))
-        proxy = TargetProxy(Authenticator(upstream), Authorizer(upstream), Dial(opener))
+        proxy = TargetProxy(Authenticator(upstream), Authorizer(upstream), dialer)
         app = web.Application()
         proxy.add_to(app)
         hub = Hub(upstream, make_authority(now=datetime.now(UTC)), url=None)
@@ -319,6 +337,7 @@ async def test_logs_come_at_once_and_go_on(through: Through, people: People, pod
 
 
 @BOTH
+@WAYS
 async def test_exec_carries_both_directions_and_how_it_ended(
     through: Through, people: People, pod: str, upgrade: dict[str, str]
 ) -> None:
@@ -379,6 +398,7 @@ async def test_a_copy_arrives_whole(
 
 
 @BOTH
+@WAYS
 async def test_forwarded_ports_carry_many_connections(
     through: Through, people: People, pod: str, upgrade: dict[str, str]
 ) -> None:

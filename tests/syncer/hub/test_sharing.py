@@ -89,6 +89,22 @@ async def test_a_link_of_its_own_is_always_preferred() -> None:
         caller.transport.abort()
 
 
+async def test_a_link_that_is_silent_is_left_for_one_that_is_not() -> None:
+    """It may be lost: that is told after 15 s, and requests need not wait so long."""
+    async with AsyncExitStack() as stack:
+        first, second, _ = await linked(stack)
+        await first.agent()
+        await until(first.tunnels.links)
+        (counted,) = first.tunnels._targets["east"].sessions
+        counted.session.protocol.liveness.last_received -= 8
+        caller = await call(first)
+        assert second.metric("syncline_tunnel_forwarded_total", direction="in") == 1
+        caller.transport.abort()
+        first.tunnels.members_changed(first.members.remove("r2"))
+        caller = await call(first)
+        caller.transport.abort()
+
+
 async def test_the_end_of_an_answer_arrives_as_an_end_and_a_broken_one_as_an_error() -> None:
     """A cut answer must not look whole, one hop further neither."""
     async with AsyncExitStack() as stack:
