@@ -7,7 +7,7 @@ import base64
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "targets"
 AGAIN_SECONDS: Final = 2.0  # between two looks for new Pods with -f, and after a log that broke off
 _STEERING: Final = re.compile(r"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")
+_STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 MAX_LINE: Final = 65_536  # bytes after which a line without an end is printed in pieces
 
 
@@ -141,7 +142,8 @@ class _Reader:
 
     def __init__(self, client: ClusterClient, follow: bool, container: str | None, tail: int | None) -> None:
         self._client = client
-        self._params = {"follow": "true"} if follow else {}
+        # With its time before each line, a log that broke off is read on from the line that came last.
+        self._params = {"follow": "true", "timestamps": "true"} if follow else {}
         if container:
             self._params["container"] = container
         if tail is not None:
@@ -193,8 +195,14 @@ class _Reader:
             sys.stderr.write(f"note: {found.omitted} further Pods are left out\n")
 
     async def _read(self, pod: PodInfo, *, since: str = "") -> str:
-        """Print one log. Returns the time of its end, from which on it may be read again."""
-        params = self._params
+        """Print one log.
+
+        Args:
+            since: time of the last line that was printed; it and those before it are not printed again.
+        Returns:
+            That time now; "" if no line came.
+        """
+        params, last = self._params, since
         if since:
             params = {**{name: value for name, value in params.items() if name != "tailLines"}, "sinceTime": since}
         where = f"{pod.target}/{pod.name}"
@@ -203,12 +211,16 @@ class _Reader:
         try:
             async with self._client.stream(path, params=params) as pieces:
                 async for line in lines(pieces):
-                    emit(f"[{where}] {printable_line(line)}")
+                    stamp, text = stamped(line) if "timestamps" in params else ("", line)
+                    if stamp and since and not is_later(stamp, since):
+                        continue
+                    since, last = "", stamp or last  # lines come in order: one that is later ends the search
+                    emit(f"[{where}] {printable_line(text)}")
                     sys.stdout.flush()
         except errors.ApiError as error:
             self._failed = True
             sys.stderr.write(f"note: {where}: {printable(str(error))}\n")
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return last
 
 
 async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -223,6 +235,17 @@ async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest = b""
     if rest:
         yield rest
+
+
+def stamped(line: bytes) -> tuple[str, bytes]:
+    """(time, text) of a line that was asked for with its time; "" for one that has none, as some errors."""
+    stamp, _, text = line.partition(b" ")
+    return (stamp.decode("ascii"), text) if _STAMP.fullmatch(stamp) else ("", line)
+
+
+def is_later(stamp: str, other: str) -> bool:
+    """Whether one time of `stamped` is after another, to the microsecond."""
+    return datetime.fromisoformat(stamp) > datetime.fromisoformat(other)
 
 
 def printable_line(line: bytes) -> str:

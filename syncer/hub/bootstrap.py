@@ -117,16 +117,23 @@ def read_grant(secret: Mapping[str, Any]) -> Grant | None:
         return None
     try:
         data = {key: base64.b64decode(value, validate=True) for key, value in (secret.get("data") or {}).items()}
+        expires = _moment(data["expires"].decode())
+        if created := (secret.get("metadata") or {}).get("creationTimestamp"):
+            expires = min(expires, _moment(created) + MAX_TTL)  # whatever its maker wrote
         return Grant(
             data["hash"],
             data["target"].decode(),
-            datetime.strptime(data["expires"].decode(), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
+            expires,
             dict(orjson.loads(data.get("labels") or b"{}")),
             data.get("clusterUID", b"").decode(),
             data.get("usedBy", b"").decode(),
         )
     except (KeyError, ValueError, TypeError, binascii.Error):
         return None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
 _NOBODY: Final = Grant(bytes(32), "", datetime.min.replace(tzinfo=UTC), {})

@@ -7,9 +7,11 @@ anybody knows who it is.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import web
@@ -17,8 +19,9 @@ from aiohttp.abc import AbstractStreamWriter
 
 from syncer.kube.http1 import HEAD_LIMIT, status_answer
 
-HEAD_SECONDS: Final = 10.0  # from the connection, TLS included, to the end of its first head
-STRANGERS: Final = 1024  # connections without a request; beyond it the oldest goes
+HEAD_SECONDS: Final = 10.0  # for TLS, and again to the end of the first head
+STRANGERS: Final = 1024  # connections without a request, 60 KiB each; beyond it the oldest goes
+BUSY_SECONDS: Final = 0.2  # after a connection that could not be accepted: no descriptors are left, perhaps
 _LOOK_SECONDS: Final = 1.0
 _UNKNOWN: Final = frozenset({401, 426, 429})  # answers to somebody whose connection is not worth its memory
 
@@ -44,8 +47,15 @@ class Written(web.StreamResponse):
         return None
 
 
+class Stranger(Protocol):
+    """A connection that has asked nothing yet."""
+
+    def cut(self) -> None:
+        """End it at once."""
+
+
 class Strangers:
-    """Connections of one listener that have sent no whole head yet, the oldest first.
+    """Connections of one listener that have sent no whole head yet, TLS handshakes included, the oldest first.
 
     Attributes:
         limit: how many there may be.
@@ -54,24 +64,32 @@ class Strangers:
     def __init__(self, *, limit: int = STRANGERS, seconds: float = HEAD_SECONDS) -> None:
         self.limit = limit
         self._seconds = seconds
-        self._since: OrderedDict[Caller, float] = OrderedDict()
+        self._since: OrderedDict[Stranger, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._since)
 
-    def add(self, caller: Caller) -> None:
+    def add(self, one: Stranger) -> None:
         """One more has connected."""
         loop = asyncio.get_running_loop()
-        self._since[caller] = loop.time()
+        self._since[one] = loop.time()
         if len(self._since) > self.limit:
             self._since.popitem(last=False)[0].cut()
         if self._timer is None:
             self._timer = loop.call_later(_LOOK_SECONDS, self._look)
 
-    def discard(self, caller: Caller) -> None:
+    def discard(self, one: Stranger) -> None:
         """It has asked something, or is gone."""
-        self._since.pop(caller, None)
+        self._since.pop(one, None)
+
+    def cut_all(self) -> None:
+        """End them all."""
+        while self._since:
+            self._since.popitem(last=False)[0].cut()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -81,12 +99,17 @@ class Strangers:
 
 
 class Caller(web.RequestHandler):
-    """One connection."""
+    """One connection.
 
-    __slots__ = ("_head", "_strangers")
+    Attributes:
+        handshake: what stood for it among the strangers until now.
+    """
+
+    __slots__ = ("_head", "_strangers", "handshake")
 
     def __init__(self, manager: web.Server, strangers: Strangers, **options: Any) -> None:
         super().__init__(manager, **options)
+        self.handshake: Stranger | None = None
         self._strangers = strangers
         self._head = 0  # bytes of a head that is not whole
 
@@ -99,6 +122,9 @@ class Caller(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self.handshake is not None:
+            self._strangers.discard(self.handshake)
+            self.handshake = None
         self._strangers.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -143,6 +169,57 @@ class Caller(web.RequestHandler):
         if self.transport is not None:
             self.transport.write(status_answer(status, message, close=True))
         return Written(keep=False)
+
+
+class _Handshake:
+    """A connection whose TLS is not up yet. asyncio's servers accept those without end, and nobody can end them."""
+
+    def __init__(
+        self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None, strangers: Strangers
+    ) -> None:
+        self._strangers = strangers
+        strangers.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._run(connection, make, tls))
+
+    def cut(self) -> None:
+        self._task.cancel()
+
+    async def _run(self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None) -> None:
+        seconds = None if tls is None else HEAD_SECONDS
+
+        def caller() -> Caller:
+            made = make()
+            made.handshake = self
+            return made
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                caller, connection, ssl=tls, ssl_handshake_timeout=seconds
+            )
+        except OSError as error:  # TimeoutError and ssl.SSLError are some
+            log.debug("no TLS", why=type(error).__name__)
+        finally:
+            self._strangers.discard(self)
+
+
+async def accept(
+    listening: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None, strangers: Strangers
+) -> None:
+    """Take connections until cancelled.
+
+    Args:
+        listening: not blocking.
+        make: from `factory`.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(listening)
+        except OSError as error:
+            log.warning("a connection was not accepted", error=str(error))
+            await asyncio.sleep(BUSY_SECONDS)
+            continue
+        _Handshake(connection, make, tls, strangers)
 
 
 def factory(server: web.Server, strangers: Strangers) -> Callable[[], Caller]:

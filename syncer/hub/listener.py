@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from syncer.hub.callers import HEAD_SECONDS, Strangers, factory
+from syncer.hub.callers import Strangers, accept, factory
 from syncer.settings import Bind, StartError, flag_name
 
 # A caller that sends nothing, or reads nothing, is let go.
@@ -26,13 +27,19 @@ class Listener:
     """A running listener; `bind` has the real port."""
 
     runner: web.AppRunner
-    server: asyncio.Server
     bind: Bind
     strangers: Strangers
+    accepting: list[asyncio.Task[None]]
+    sockets: list[socket.socket]
 
     async def close(self) -> None:
         """Stop listening; requests in hand get a moment."""
-        self.server.close()
+        for task in self.accepting:
+            task.cancel()
+        await asyncio.gather(*self.accepting, return_exceptions=True)
+        for listening in self.sockets:
+            listening.close()
+        self.strangers.cut_all()
         await self.runner.cleanup()
 
 
@@ -67,17 +74,21 @@ async def listen(
     await runner.setup()
     assert runner.server is not None
     strangers = Strangers() if strangers is None else strangers
+    sockets: list[socket.socket] = []
     try:
-        server = await asyncio.get_running_loop().create_server(
-            factory(runner.server, strangers),
-            bind.host,
-            bind.port,
-            ssl=tls,
-            ssl_handshake_timeout=HEAD_SECONDS if tls is not None else None,
-            reuse_address=True,
-            backlog=BACKLOG,
-        )
+        for family, kind, protocol, _, address in await asyncio.get_running_loop().getaddrinfo(
+            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sockets.append(listening := socket.socket(family, kind, protocol))
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
     except OSError as error:
+        for listening in sockets:
+            listening.close()
         await runner.cleanup()
         what = os.strerror(error.errno) if error.errno else type(error).__name__
         taken = error.errno == errno.EADDRINUSE
@@ -85,5 +96,7 @@ async def listen(
         raise StartError(
             f"cannot listen on {bind}: {what}", f"{hint}; choose another with --{flag_name(setting)}"
         ) from None
-    host, port = server.sockets[0].getsockname()[:2]
-    return Listener(runner, server, Bind(str(host), int(port)), strangers)
+    make = factory(runner.server, strangers)
+    accepting = [asyncio.create_task(accept(listening, make, tls, strangers)) for listening in sockets]
+    host, port = sockets[0].getsockname()[:2]
+    return Listener(runner, Bind(str(host), int(port)), strangers, accepting, sockets)

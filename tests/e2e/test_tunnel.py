@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -294,13 +295,64 @@ def test_logs_of_a_workload_come_from_its_targets(ground: Installation, agent: A
 
 
 @pytest.mark.timeout(180)
-def test_a_denied_agent_is_cut_and_stays_out_until_it_joins_again(
-    ground: Installation, agent: Agent, room: str, tmp_path: Path
+def test_followed_logs_go_on_after_the_link_was_lost(
+    ground: Installation, agent: Agent, alice: Path, room: str, tmp_path: Path
 ) -> None:
-    """S07: denial ends live links within seconds; what is on the cluster stays, and goes on after another join."""
+    """`syncline logs -f` waits for the target, and reads on; its exit is the user's."""
+    fresh(ground, room)
+    wait_until(lambda: "web-" in ground.syncline("pods", "deploy/web", "-n", room, kubeconfig=alice).stdout)
+    environment = {**os.environ, "KUBECONFIG": str(alice), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "syncer.cli", "logs", "deploy/web", "-n", room, "-f"]
+    said, later = tmp_path / "said", "This line came after the link."
+    log = ground.fleet.targets[TARGET].kubeconfig.parent / "pod.log"
+
+    def heard(text: str) -> bool:
+        found = said.read_text().splitlines()
+        return len({one.split("]")[0] for one in found if text in one}) == 2
+
+    def heard_later() -> bool:
+        with log.open("a") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} stdout F {later}\n")
+        return heard(later)
+
+    with (
+        said.open("w") as file,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT) as follow,
+    ):
+        try:
+            wait_until(lambda: heard(LOG))
+            agent.kill()
+            wait_until(lambda: ground.operator.metric("syncline_tunnel_links") == 0)
+            agent.start()
+            wait_until(lambda: ground.target_ready(TARGET), timeout_seconds=60)
+            wait_until(heard_later, timeout_seconds=60, every_seconds=0.5)
+            assert follow.poll() is None
+        finally:
+            follow.send_signal(signal.SIGINT)
+            assert follow.wait(20) == 130
+
+
+@pytest.mark.timeout(180)
+def test_a_denied_agent_is_cut_and_stays_out_until_it_joins_again(
+    ground: Installation, agent: Agent, far: Callable[..., list[str]], room: str, tmp_path: Path
+) -> None:
+    """S07: denial ends links and what runs on them within seconds; what is on the cluster stays, and goes on after
+    another join."""
     fresh(ground, room)
     uid = uid_of_web(ground, room)
-    ground.must("deny", TARGET)
+    pod = run(far("get", "pods", "-n", room, "-o", "name")).split()[0]
+    watched = (("get", "configmaps", "--watch", "-o", "name"), ("logs", "-f", pod))
+    live = [subprocess.Popen(far(*words, "-n", room), stdout=subprocess.PIPE, text=True) for words in watched]
+    try:
+        for one in live:
+            assert one.stdout is not None
+            assert one.stdout.readline()
+        ground.must("deny", TARGET)
+        wait_until(lambda: all(one.poll() is not None for one in live), timeout_seconds=5)
+    finally:
+        for one in live:
+            one.kill()
+            one.communicate(timeout=20)
     wait_until(lambda: ground.operator.metric("syncline_tunnel_links") == 0, timeout_seconds=5)
     away(ground, room)
     assert "denied" in agent.log()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from syncer.api.shapes import PodInfo, PodList
-from syncer.cli.through import MAX_LINE, chosen, lines, printable_line, user_of
+from syncer.cli.through import MAX_LINE, _Reader, chosen, is_later, lines, printable_line, stamped, user_of
 from syncer.kube.kubeconfig import Access, ExecPlugin, Source
 
 
@@ -24,6 +28,42 @@ async def test_a_line_without_an_end_is_not_held_for_ever() -> None:
     found = [line async for line in lines(pieces(b"x" * MAX_LINE, b"y", b"z\n"))]
     assert b"".join(found) == b"x" * MAX_LINE + b"yz"
     assert len(found) == 2
+
+
+def test_a_line_is_told_from_its_time() -> None:
+    assert stamped(b"2026-01-01T00:00:00.000000001Z one two") == ("2026-01-01T00:00:00.000000001Z", b"one two")
+    assert stamped(b"2026-01-01T02:00:00+02:00 ") == ("2026-01-01T02:00:00+02:00", b"")
+    for line in (b"failed to follow", b"", b"2026-01-01 x", b"\xd9\xa2026-01-01T00:00:00Z x"):
+        assert stamped(line) == ("", line)
+    assert is_later("2026-01-01T00:00:00.000002Z", "2026-01-01T00:00:00.000001Z")
+    assert not is_later("2026-01-01T02:00:00.5+02:00", "2026-01-01T00:00:00.500000000Z")
+
+
+class Log:
+    """A hub whose log breaks off now and then: each reading gives its pieces."""
+
+    def __init__(self, *readings: bytes) -> None:
+        self.readings, self.asked = list(readings), list[dict[str, str]]()
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, params: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.asked.append(params)
+        yield pieces(self.readings.pop(0))
+
+
+async def test_a_log_that_broke_off_goes_on_behind_the_last_line_that_came(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not from when the break was noticed: a link may be silent for long before it is given up."""
+    at = "2026-01-01T00:00:0{}.000000000Z {}\n".format
+    log: Any = Log((at(1, "one") + at(2, "two")).encode(), (at(2, "two") + at(3, "three") + at(1, "odd")).encode(), b"")
+    reader, pod = _Reader(log, True, None, 10), PodInfo(target="east", namespace="shop", name="web")
+    since = ""
+    for _ in range(3):
+        since = await reader._read(pod, since=since)
+    assert capsys.readouterr().out.splitlines() == [f"[east/web] {word}" for word in ("one", "two", "three", "odd")]
+    assert [params.get("sinceTime") for params in log.asked] == [
+        None, "2026-01-01T00:00:02.000000000Z", "2026-01-01T00:00:01.000000000Z"
+    ]  # fmt: skip
+    assert ["tailLines" in params for params in log.asked] == [True, False, False]
 
 
 def test_a_log_keeps_its_colours_and_steers_no_terminal() -> None:

@@ -68,6 +68,15 @@ def test_a_secret_is_read_back() -> None:
     assert grant() == Grant(grant().hash, "east", NOW + timedelta(hours=1), {"region": "eu"})
 
 
+def test_no_token_outlives_its_hour_whatever_its_secret_says() -> None:
+    """S01, S08: counted from the Secret's making, by the API server's clock."""
+    late = token_secret(TOKEN, "east", expires=NOW + timedelta(days=30), labels={})
+    late["metadata"]["creationTimestamp"] = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = read_grant(late)
+    assert found is not None
+    assert found.expires == NOW + timedelta(hours=1)
+
+
 @pytest.mark.parametrize("field", ["hash", "target", "expires"])
 def test_a_secret_that_lacks_something_is_no_token(field: str) -> None:
     broken = secret()

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,18 @@ class Ground:
         found = [one for one in models if one.spec.target_name == target]
         return sorted(found, key=lambda one: (one.metadata.creation_timestamp, one.status.registration_generation))
 
+    def events(self, target: str) -> list[dict[str, Any]]:
+        """Of its registrations."""
+        names = {one.metadata.name for one in self.registrations(target)}
+        items = self.upstream.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events")[1]["items"]
+        return [event for event in items if event.get("regarding", {}).get("name") in names]
+
+    def counted(self, outcome: str) -> float:
+        """What the metric says of joining so far."""
+        series = f'syncline_registrations_total{{outcome="{outcome}"}} '
+        lines = self.operator.health("/metrics").text.splitlines()
+        return next(float(line.removeprefix(series)) for line in lines if line.startswith(series))
+
     def phase(self, target: str) -> str:
         """Of the newest; "" before the operator looked at it."""
         newest = self.registrations(target)[-1]
@@ -169,6 +182,12 @@ def test_a_cluster_joins_is_approved_and_gets_its_certificate(ground: Ground, na
     assert target["metadata"]["labels"] == {"region": "eu"}
     assert ground.registrations(name)[0].status.registration_generation == 1
 
+    told = [event["reason"] for event in ground.events(name)]
+    assert {"JoinRequested", "WaitsForApproval", "ApprovedByPerson"} <= set(told)
+    assert len(told) == len(set(told))
+    for outcome in ("requested", "approved"):
+        assert ground.counted(outcome) >= 1
+
     again = ground.join(token, folder)
     assert again.returncode == 0, again.stderr
     assert "already" in again.stderr
@@ -176,6 +195,7 @@ def test_a_cluster_joins_is_approved_and_gets_its_certificate(ground: Ground, na
     assert other.returncode == 1
     assert "not accepted" in other.stderr
     assert "used already" in ground.operator.log
+    assert ground.counted("refused") >= 1
     stored = ground.upstream.request("GET", "/api/v1/namespaces/syncline-system/secrets")[1]
     assert token["token"].partition(".")[2] not in json.dumps(stored)
     assert token["token"].partition(".")[2] not in ground.operator.log
@@ -285,6 +305,8 @@ def test_a_certificate_is_renewed_without_a_gap_and_ends_with_its_registration(
     credentials = AgentCredentials(folder)
     first, old = credentials.certificate(), (folder / "agent.pem").read_bytes()
     wait_until(lambda: asyncio.run(renew(credentials)) is None)
+    wait_until(lambda: "CertificateRenewed" in [event["reason"] for event in ground.events(name)])
+    assert ground.counted("renewed") >= 1
     assert credentials.certificate().serial_number != first.serial_number
     assert credentials.certificate().public_key() != first.public_key()
     before = tmp_path / "before"
@@ -315,23 +337,99 @@ def refused(credentials: AgentCredentials, why: str) -> bool:
     return False
 
 
-def test_an_agent_is_no_user_of_the_hub_and_none_of_the_upstream(ground: Ground, name: str, tmp_path: Path) -> None:
-    """S08, S10: certificate and bootstrap token open the doors that they were made for and no other."""
-    token = ground.joined(name, tmp_path / "c")
+VERBS = {
+    "get": ("GET", "/x", ""),
+    "list": ("GET", "", ""),
+    "watch": ("GET", "", "?watch=1"),
+    "create": ("POST", "", ""),
+    "update": ("PUT", "/x", ""),
+    "patch": ("PATCH", "/x", ""),
+    "delete": ("DELETE", "/x", ""),
+    "deletecollection": ("DELETE", "", ""),
+}
+
+
+def matrix(upstream: Api) -> list[tuple[str, str]]:
+    """(method, path) of every verb on every resource and subresource that an API server serves."""
+    groups = upstream.request("GET", "/apis")[1]["groups"]
+    versions = ["/api/v1", *(f"/apis/{version['groupVersion']}" for group in groups for version in group["versions"])]
+    found = set()
+    for prefix in versions:
+        for resource in upstream.request("GET", prefix)[1]["resources"]:
+            plural, _, subresource = resource["name"].partition("/")
+            where = f"{prefix}/namespaces/default/{plural}" if resource["namespaced"] else f"{prefix}/{plural}"
+            for verb in resource["verbs"]:
+                method, name, query = VERBS[verb]
+                found.add((method, f"{where}/x/{subresource}" if subresource else f"{where}{name}{query}"))
+    return sorted(found)
+
+
+async def statuses(base: str, tls: ssl.SSLContext, asked: list[tuple[str, str]], **headers: str) -> Counter[int]:
+    """What each request is answered with."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=8)) as session:
+
+        async def one(method: str, path: str) -> int:
+            async with session.request(method, base + path, headers=headers) as answer:
+                return answer.status
+
+        return Counter(await asyncio.gather(*(one(*request) for request in asked)))
+
+
+async def test_an_agent_is_no_user_of_the_hub_and_none_of_the_upstream(
+    ground: Ground, name: str, tmp_path: Path
+) -> None:
+    """S08, S10: every verb on every resource, of upstream, of another target and of its own; no credential that an
+    agent ever held opens one."""
+    token = await asyncio.to_thread(ground.joined, name, tmp_path / "c")
     context = AgentCredentials(tmp_path / "c").context()
-    hub = f"https://127.0.0.1:{ground.operator.hub}"
-    bearer = {"Authorization": f"Bearer {token['token']}"}
-    for path in ("/api/v1/targets", "/api/v1/problems"):
-        assert get(f"{hub}{path}", tls=context).status == 401
-        assert get(f"{hub}{path}", tls=context, headers=bearer).status == 401
     server = ssl.create_default_context(cafile=str(ground.cluster("upstream").kubeconfig.parent / "pki" / "ca.crt"))
     pair = str(tmp_path / "c" / "agent.pem")
     server.load_cert_chain(pair, pair)
-    for path in (TARGETS, CREGS, "/api/v1/secrets", "/api/v1/namespaces"):
-        found = get(f"{ground.cluster('upstream').server}{path}", tls=server)
-        assert found.status == 401, (path, found)
-        assert get(f"{ground.cluster('upstream').server}{path}", tls=server, headers=bearer).status == 401
-    forget(ground, name)
+    hub, bearer = f"https://127.0.0.1:{ground.operator.hub}", f"Bearer {token['token']}"
+    asked = matrix(ground.upstream)
+    assert len(asked) > 300
+    assert ("DELETE", "/apis/syncline.io/v1alpha1/synctargets/x") in asked
+    nobody = Counter({401: len(asked)})
+    assert await statuses(ground.cluster("upstream").server, server, asked) == nobody
+    assert await statuses(f"{hub}/targets/other", context, asked) == nobody
+    some = asked[::10]
+    for base, tls in ((ground.cluster("upstream").server, server), (f"{hub}/targets/{name}", context)):
+        assert await statuses(base, tls, some, Authorization=bearer) == Counter({401: len(some)})
+    own = ("targets", "problems", "explain/pods/default/x", "status/pods/default/x", "pods/pods/default/x", "", "x")
+    doors = [(method, f"/api/v1/{path}") for method in ("GET", "POST", "PUT", "DELETE") for path in own]
+    assert await statuses(hub, context, [*doors, ("GET", "/"), ("GET", "/metrics")]) == Counter({401: len(doors) + 2})
+    await asyncio.to_thread(forget, ground, name)
+
+
+async def test_an_agent_renews_for_itself_alone(ground: Ground, name: str, tmp_path: Path) -> None:
+    """S03, S10: the requester is the subject."""
+    await asyncio.to_thread(ground.joined, name, tmp_path / "c")
+    await eventually(lambda: ground.registrations(name)[0].status.target_uid)
+    credentials = AgentCredentials(tmp_path / "c")
+    body = {"clusterUID": credentials.cluster_uid, "request": certificate_request(new_key(), f"{name}x")}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{credentials.hub}/registrations/v1/renew", json=body, ssl=credentials.context()) as answer,
+    ):
+        assert answer.status == 403
+        assert f"CN=system:syncline:target:{name}" in (await answer.json())["message"]
+    await asyncio.to_thread(forget, ground, name)
+
+
+def test_a_token_for_another_audience_is_nobodys(ground: Ground, name: str) -> None:
+    """S08: upstream tells the hub whose a token is, and for whom it was made."""
+    hub = ground.token(name)["hub"]
+    tls = ssl.create_default_context(
+        cadata=get(f"{hub}/registrations/v1/authority", tls=ssl._create_unverified_context()).text
+    )
+    make = ("create", "token", "default", "-n", "default", "--duration", "10m")
+    other, own = (
+        {"Authorization": f"Bearer {ground.kubectl('upstream', *make, *more).strip()}"}
+        for more in (("--audience", "https://other.example"), ())
+    )
+    for path in ("/api/v1/targets", f"/targets/{name}/api/v1/pods"):
+        assert get(f"{hub}{path}", tls=tls, headers=other).status == 401
+        assert get(f"{hub}{path}", tls=tls, headers=own).status == 403  # known, and may nothing
 
 
 async def test_a_denial_and_a_deletion_are_told_within_seconds(ground: Ground, name: str, tmp_path: Path) -> None:

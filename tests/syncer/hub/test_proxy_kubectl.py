@@ -276,6 +276,24 @@ async def test_plain_verbs_work_as_a_user_with_rights(through: Through, people: 
     assert deleted.returncode == 0, deleted.stderr
 
 
+async def test_wide_lists_and_descriptions_tell_what_a_direct_kubectl_tells(
+    through: Through, people: People, pod: str, kubectl: Kubectl
+) -> None:
+    """Tables with their columns, several kinds at once, and an object with its Events."""
+    wide = await through.run(people.alice, "get", "pods", "-o", "wide")
+    header, row = wide.stdout.splitlines()
+    assert {"NODE", "NOMINATED"} <= set(header.split()), wide.stderr
+    node = kubectl.get("east", "pod", pod, through.namespace)
+    assert node is not None
+    assert node["spec"]["nodeName"] in row.split()
+    both = await through.run(people.alice, "get", "pods,configmaps", "-o", "name", "--show-kind")
+    assert {f"pod/{pod}", "configmap/kube-root-ca.crt"} <= set(both.stdout.splitlines()), both.stderr
+    described = await through.run(people.alice, "describe", "pod", pod)
+    said = {line.split(":")[0] for line in described.stdout.splitlines() if ":" in line[:20]}
+    assert {"Name", "Node", "Containers", "Conditions", "Events"} <= said, described.stdout
+    assert described.stderr == ""
+
+
 async def test_a_watch_shows_changes_as_they_come(through: Through, people: People, kubectl: Kubectl) -> None:
     watch = through.start(people.alice, "get", "configmaps", "--watch-only", "-o", "name")
     try:
