@@ -93,12 +93,16 @@ def _exec(plugin: ExecPlugin) -> dict[str, Any]:
     }
 
 
+def _direct(target: dict[str, Any]) -> str:
+    """Why a target is not reached through the hub; "" if it is."""
+    if target["spec"]["connection"].get("tunnel") is not None:
+        return ""
+    return f"target {target['metadata']['name']} is reached directly, not through the hub"
+
+
 def _must_be_tunnelled(target: dict[str, Any]) -> None:
-    if target["spec"]["connection"].get("tunnel") is None:
-        name = target["metadata"]["name"]
-        raise CliError(
-            f"target {name} is reached directly, not through the hub", "Use the target's own kubeconfig for it."
-        )
+    if why := _direct(target):
+        raise CliError(why, "Use the target's own kubeconfig for it.")
 
 
 async def show_logs(
@@ -119,7 +123,7 @@ async def show_logs(
         named = await named_object(upstream, wanted, namespace)
         if target is not None:
             _must_be_tunnelled(await get_target(upstream.client, target))
-        reader = _Reader(hub.client, follow, container, tail)
+        reader = _Reader(hub.client, partial(get_target, upstream.client), follow, container, tail)
         if named.kind.id == ("", "pods"):
             if target is None:
                 raise WrongUse("a Pod is on one target", "Name it with --target, or name the workload: deploy/web")
@@ -140,8 +144,17 @@ def chosen(found: PodList, target: str | None) -> PodList:
 class _Reader:
     """Prints logs of many Pods, whole lines, none twice."""
 
-    def __init__(self, client: ClusterClient, follow: bool, container: str | None, tail: int | None) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        find_target: Callable[[str], Awaitable[dict[str, Any]]],
+        follow: bool,
+        container: str | None,
+        tail: int | None,
+    ) -> None:
         self._client = client
+        self._find_target = find_target
+        self._direct: dict[str, bool] = {}  # {target: whether it is not reached through the hub}
         # With its time before each line, a log that broke off is read on from the line that came last.
         self._params = {"follow": "true", "timestamps": "true"} if follow else {}
         if container:
@@ -157,10 +170,11 @@ class _Reader:
         if not found.items:
             sys.stderr.write("note: there are no Pods\n")
             return 1
+        pods = await self._behind_the_tunnel(found)
         if self._params.get("follow"):
-            await asyncio.gather(*(self._read(pod) for pod in found.items))
+            await asyncio.gather(*(self._read(pod) for pod in pods))
         else:
-            for pod in found.items:
+            for pod in pods:
                 await self._read(pod)
         return 1 if self._failed or found.unreachable else 0
 
@@ -176,7 +190,7 @@ class _Reader:
                     found = PodList()
                 self._complain(PodList(unreachable=[name for name in found.unreachable if name not in known]))
                 known = set(found.unreachable)
-                for pod in found.items:
+                for pod in await self._behind_the_tunnel(found):
                     key = (pod.target, pod.namespace, pod.name)
                     before = self._running.get(key)
                     if pod.phase == "Running" and (before is None or before.done()):
@@ -187,6 +201,16 @@ class _Reader:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _behind_the_tunnel(self, found: PodList) -> list[PodInfo]:
+        """The Pods that can be read here; of each other target it is said once that they cannot."""
+        for name in sorted({pod.target for pod in found.items} - self._direct.keys()):
+            why = _direct(await self._find_target(name))
+            self._direct[name] = bool(why)
+            if why:
+                self._failed = True
+                sys.stderr.write(f"note: {why}: read its Pods with its own kubeconfig\n")
+        return [pod for pod in found.items if not self._direct[pod.target]]
 
     def _complain(self, found: PodList) -> None:
         if found.unreachable:

@@ -55,7 +55,7 @@ async def test_a_log_that_broke_off_goes_on_behind_the_last_line_that_came(capsy
     """Not from when the break was noticed: a link may be silent for long before it is given up."""
     at = "2026-01-01T00:00:0{}.000000000Z {}\n".format
     log: Any = Log((at(1, "one") + at(2, "two")).encode(), (at(2, "two") + at(3, "three") + at(1, "odd")).encode(), b"")
-    reader, pod = _Reader(log, True, None, 10), PodInfo(target="east", namespace="shop", name="web")
+    reader, pod = _Reader(log, nobody, True, None, 10), PodInfo(target="east", namespace="shop", name="web")
     since = ""
     for _ in range(3):
         since = await reader._read(pod, since=since)
@@ -75,6 +75,29 @@ def test_pods_of_one_target_only() -> None:
     found = PodList(items=[PodInfo(target="east"), PodInfo(target="west")], unreachable=["north", "west"])
     assert chosen(found, None) is found
     assert chosen(found, "west") == PodList(items=[PodInfo(target="west")], unreachable=["west"])
+
+
+async def nobody(name: str) -> dict[str, Any]:
+    raise AssertionError(f"target {name} was asked for")
+
+
+async def test_of_a_target_that_is_reached_directly_it_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing is asked of it, however many Pods it has."""
+
+    async def find(name: str) -> dict[str, Any]:
+        connection: dict[str, Any] = {"tunnel": {}} if name == "west" else {"direct": {}}
+        return {"metadata": {"name": name}, "spec": {"connection": connection}}
+
+    log: Any = Log(b"hello\n")
+    names = [("east", "a"), ("west", "b"), ("east", "c")]
+    found = PodList(items=[PodInfo(target=target, namespace="shop", name=name) for target, name in names])
+    assert await _Reader(log, find, False, None, None).read_all(found) == 1
+    said = capsys.readouterr()
+    assert said.out == "[west/b] hello\n"
+    assert said.err == (
+        "note: target east is reached directly, not through the hub: read its Pods with its own kubeconfig\n"
+    )
+    assert len(log.asked) == 1
 
 
 def test_the_callers_credential_goes_into_the_kubeconfig_as_it_is() -> None:
