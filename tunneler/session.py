@@ -248,6 +248,8 @@ class TunnelSession:
                 self._ended(code, reason)
 
     def _admitted(self, hello: Hello) -> None:
+        if self.protocol.state is not SessionState.HANDSHAKE:
+            return  # more of the same message has ended the session
         try:
             answer = self._admit(self, hello) if self._admit is not None else HelloOk()
         except TunnelError as error:
