@@ -123,10 +123,14 @@ class Aggregator:
 
     # What targets say.
 
-    def expect(self, targets: Mapping[str, Expected]) -> None:
-        """Set which targets should hold the object now; a target that left loses its slot."""
+    def expect(self, targets: Mapping[str, Expected]) -> list[str]:
+        """Set which targets should hold the object now; every other one loses its slot, whatever it said.
+
+        Returns:
+            those of which there is no report here: one that came back may have spoken before.
+        """
         self._told = True
-        for target in [name for name, slot in self._slots.items() if slot.expected and name not in targets]:
+        for target in self._slots.keys() - targets.keys():
             self._leave(self._slots.pop(target))
         for target, expected in targets.items():
             slot = self._slots.get(target) or self._slots.setdefault(target, _Slot(target))
@@ -135,6 +139,7 @@ class Aggregator:
                 slot.expected = expected
                 self._judge(slot)
                 self._enter(slot)
+        return [target for target in targets if self._slots[target].report is None]
 
     def put(self, report: Report) -> bool:
         """Replace the target's slot; True if anything merged may differ.

@@ -240,14 +240,14 @@ class Catalog:
             source.aggregator = Aggregator((kind.group, kind.kind), item.uid, mode)
             source.aggregated_uid, source.mode = item.uid, mode
             source.asked_again = False
-            for pair in source.pairs.values():
-                if pair.report is not None and pair.report.source_uid == item.uid:
-                    source.aggregator.put(pair.report)
         expected = {
             target: Expected(item.generation, assignment.split.replicas if assignment.split is not None else None)
             for target, assignment in source.plan.assignments.items()
         }
-        source.aggregator.expect(expected)
+        for target in source.aggregator.expect(expected):
+            pair = source.pairs.get(target)
+            if pair is not None and pair.report is not None:
+                source.aggregator.put(pair.report)
         for target in expected:
             runtime = self._world.targets[target]
             if not runtime.ready and runtime.told:

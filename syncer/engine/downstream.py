@@ -73,8 +73,7 @@ class Downstream:
         source = self._catalog.downstream_seen(info, item)
         if info.group_resource == NAMESPACES.group_resource and target.name not in source.plan.assignments:
             self._namespace_seen(target.name, item, deleted)
-            if not source.pairs:
-                self._world.sources.pop(source.key, None)
+            self._world.forget_if_done(source)
             return
         pair = self._world.pair(source, target.name)
         own = isinstance(pair.live, Present) and version(pair.live.object) >= version(item)

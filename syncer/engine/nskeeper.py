@@ -128,8 +128,7 @@ class NamespaceKeeper:
 
     def _needed(self, target: TargetRuntime, name: str) -> bool:
         """Whether the upstream namespace is there, or an object of ours is or should be in it."""
-        pairs = self._world.pairs_on(target.name)
-        return name in self._world.namespaces or any(source.key.namespace == name for source, _ in pairs)
+        return name in self._world.namespaces or self._world.uses(target.name, name)
 
 
 def _labelling(placement: CompiledPlacement | None) -> tuple[str, NamespaceRule | None, Globs] | None:

@@ -97,13 +97,13 @@ class PodWatch:
     async def look(self, key: SyncKey) -> None:
         """List the workload's Pods on the target and note the worst reason why one waits."""
         source, target = self._world.sources.get(key.object), self._world.targets.get(key.target)
-        if source is None or target is None or target.link is None or source.aggregator is None:
+        pair = source.pairs.get(key.target) if source is not None else None
+        if source is None or pair is None or target is None or target.link is None or source.aggregator is None:
             self._due.pop(key, None)
             return
         found = waiting_reason(await pods_of(source, target, MAX_PODS))
         reason, message = found if found is not None else ("", "")
-        pair = source.pairs.get(key.target)
-        if pair is not None and pair.noted[0] != reason:
+        if pair.noted[0] != reason:
             pair.noted = reason, self._world.wall()
         if source.aggregator.note(key.target, reason, message):
             self._noted(source, key.target, reason, message)

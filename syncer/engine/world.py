@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,9 @@ class World:
         self.namespaces: dict[str, KubeObject] = {}
         self.scaled: dict[tuple[str, str, str], ObjectKey] = {}
         self.wanting = Wanting()
-        # {target: {kind: {key: source}}}: written with each pair, cleared of pairs that are gone when it is read
-        self._placed: dict[str, dict[GroupResource, dict[ObjectKey, Source]]] = {}
+        # Written by `pair` and `drop_pair` alone, and empty where there are no pairs.
+        self._placed: dict[str, dict[GroupResource, dict[ObjectKey, Source]]] = {}  # {target: {kind: {key: source}}}
+        self._used: Counter[tuple[str, str]] = Counter()  # pairs by (target, namespace)
         self._kinds: dict[str, set[GroupResource]] = {}  # by kind name
         self.budget = DeletionBudget(self.rng)
         self.queue: KeyedQueue[SyncKey] = KeyedQueue(lambda key: key.target, lane_limit=32)
@@ -94,6 +96,7 @@ class World:
         if pair is None:
             pair = source.pairs[target] = Pair()
             pair.since = self.wall()
+            self._used[target, source.key.namespace] += 1
             kinds = self._placed.setdefault(target, {})
             self._kinds.setdefault(source.info.kind, set()).add(source.key.group_resource)
             kinds.setdefault(source.key.group_resource, {})[source.key] = source
@@ -128,8 +131,13 @@ class World:
                 del kinds[source.key.group_resource]
             if not kinds:
                 del self._placed[target]
-        if pair is not None and pair.finished and source.gone:
-            self.finished.forget_source(pair.finished)  # its end may have been reported after its source went
+        if pair is not None:
+            used = target, source.key.namespace
+            self._used[used] -= 1
+            if not self._used[used]:
+                del self._used[used]
+            if pair.finished and source.gone:
+                self.finished.forget_source(pair.finished)  # its end may have been reported after its source went
         self.wanting.forget(SyncKey(source.key, target))
 
     def enqueue(self, key: SyncKey, priority: int = USER_CHANGE, *, at: float = 0.0, rank: int = 0) -> None:
@@ -151,6 +159,10 @@ class World:
                 pair = source.pairs.get(target)
                 if pair is not None:  # else it went while others were looked at
                     yield source, pair
+
+    def uses(self, target: str, namespace: str) -> bool:
+        """Whether a target has pairs of objects in this namespace."""
+        return (target, namespace) in self._used
 
     def kinds_on(self, target: str) -> set[GroupResource]:
         """Kinds of which a target has pairs."""

@@ -125,6 +125,18 @@ async def test_pods_of_a_cron_job_are_those_of_its_jobs() -> None:
     assert api.params[PODS]["labelSelector"] == "batch.kubernetes.io/controller-uid in (j-1,j-3)"
 
 
+async def test_a_copy_that_we_left_is_not_looked_at_for_ever() -> None:
+    """P18: an orphan goes on progressing on its target, and nobody asks us about it any more."""
+    realm, source = realm_of("east")
+    report(source, "east", Health.PROGRESSING)
+    watch = PodWatch(realm.world, lambda *_: None)
+    watch.progressing(SyncKey(source.key, "east"), True)
+    realm.world.drop_pair(source, "east")
+    await watch.look(SyncKey(source.key, "east"))
+    assert not watch._due
+    assert PODS not in realm.apis["east"].asked
+
+
 async def test_since_when_pods_wait_is_kept_until_the_reason_changes() -> None:
     realm, source = realm_of("east")
     report(source, "east", Health.PROGRESSING)

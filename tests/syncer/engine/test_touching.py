@@ -205,8 +205,11 @@ def test_pairs_of_a_target_are_found_until_they_are_gone() -> None:
     assert realm.world.kinds_on("east") == {CONFIG_MAPS.group_resource}
     assert len(list(realm.world.pairs_on("east", CONFIG_MAPS.group_resource))) == EACH
     assert not list(realm.world.pairs_on("east", DEPLOYMENTS.group_resource))
+    assert realm.world.uses("east", "shop")
+    assert not realm.world.uses("east", "bar")
     for source, _ in realm.world.pairs_on("east"):
         realm.world.drop_pair(source, "east")
+    assert not realm.world._used.keys() & {("east", "shop"), ("east", "bar")}
     assert not list(realm.world.pairs_on("east"))
     assert not realm.world.kinds_on("east")
     assert not realm.world._placed.get("east")
