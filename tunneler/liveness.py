@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 BLOCKED_SECONDS = 2.0
 """A tick that comes so late says that this process slept, not the peer."""
 
-MEASURE_INTERVALS = 6
+MEASURE_INTERVALS = 2
 """After so many intervals a PING is sent on a busy link too: the round trip is of interest there."""
 
 
@@ -15,11 +16,11 @@ class Liveness:
     """Any byte counts as life: a fixed timer for PONG would kill slow links under load.
 
     Attributes:
-        rtt_seconds: smallest round trip of the last PINGs, or None before the first PONG.
+        rtt_seconds: smallest round trip of the last four PINGs, or None before the first PONG.
     """
 
     __slots__ = ("_asleep", "_chance", "_dead_after", "_expected", "_interval", "_measure_at", "_next_ping", "_number",
-                 "_sent_at", "last_received", "rtt_seconds")  # fmt: skip
+                 "_rtts", "_sent_at", "last_received", "rtt_seconds")  # fmt: skip
 
     def __init__(
         self, *, now: float, ping_interval_seconds: float, dead_after_seconds: float, chance: Callable[[], float]
@@ -30,6 +31,7 @@ class Liveness:
         self._number = 0
         self._sent_at: dict[int, float] = {}
         self.last_received = now
+        self._rtts: deque[float] = deque(maxlen=4)
         self.rtt_seconds: float | None = None
         self._asleep = 0.0
         self._next_ping = 0.0
@@ -65,7 +67,8 @@ class Liveness:
         if sent_at is None:
             return None
         rtt = max(0.0, now - sent_at)
-        self.rtt_seconds = rtt if self.rtt_seconds is None else min(rtt, self.rtt_seconds * 1.25)
+        self._rtts.append(rtt)
+        self.rtt_seconds = min(self._rtts)
         return rtt
 
     def dead(self, now: float) -> bool:

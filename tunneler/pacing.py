@@ -18,7 +18,8 @@ LEAST_CAP_BYTES = 32 * 1024
 LEAST_RTT_SECONDS = 0.0005
 """Round trips below are event-loop turns, not distance."""
 RATE_WINDOW_SECONDS = 1.0
-RTT_WINDOW_SECONDS = 30.0
+RTT_WINDOW_SECONDS = 10.0
+"""Then a round trip may be another one: routes change, and a bound by one that was shorter starves the link."""
 TURN_SECONDS = 0.002
 """A message holds what the link carries in this time."""
 LEAST_TURN_BYTES = 4 * 1024
@@ -117,9 +118,15 @@ class LinkPacer:
         return True
 
     def sample_rtt(self, rtt_seconds: float, now: float) -> None:
-        """A round trip was measured, here or by PING."""
+        """A round trip was measured. The shortest counts: longer ones are queues."""
         if self._rtt is None or rtt_seconds <= self._rtt:
             self._rtt, self._rtt_at, self._probe_from = rtt_seconds, now, None
+
+    def sample_ping(self, rtt_seconds: float, now: float) -> None:
+        """The same by PING. An end that sends no bulk cannot probe, and makes no queue: it believes a longer one."""
+        if not self._marks and now - self._rtt_at > RTT_WINDOW_SECONDS:
+            self._rtt = None
+        self.sample_rtt(rtt_seconds, now)
 
     def _sample(self, mark: _Mark, offset: int, now: float) -> None:
         self.sample_rtt(now - mark.at, now)

@@ -251,7 +251,7 @@ class TunnelProtocol(SessionCore):
         if rtt is None:
             self._nothing("PONGs that answer nothing")
         else:
-            self.pacer.sample_rtt(rtt, self._now)
+            self.pacer.sample_ping(rtt, self._now)
 
     def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         goaway = decode_goaway(payload)

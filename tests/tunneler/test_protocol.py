@@ -286,13 +286,15 @@ def test_both_ends_know_the_round_trip_before_the_first_byte() -> None:
 
 def test_a_pong_tells_the_round_trip() -> None:
     pair = Pair()
-    short = pair.hub.protocol.liveness.rtt_seconds
-    assert short is not None
-    pair.hub.take(pair.hub.protocol.tick(6.0))
-    ping = pair.hub.protocol.data_to_send(6.0)
-    feed(pair.agent, ping, 6.01)
-    feed(pair.hub, pair.agent.protocol.data_to_send(6.01), 6.03)
-    assert pair.hub.protocol.liveness.rtt_seconds == pytest.approx(1.25 * short)  # a longer one is believed slowly
+    hub, agent = pair.hub.protocol, pair.agent.protocol
+    found = [hub.liveness.rtt_seconds]
+    for now in (6.0, 12.0, 18.0, 24.0):
+        pair.hub.take(hub.tick(now))
+        feed(pair.agent, hub.data_to_send(now), now + 0.01)
+        feed(pair.hub, agent.data_to_send(now + 0.01), now + 0.03)
+        found.append(hub.liveness.rtt_seconds)
+    assert found[:4] == [found[0]] * 4  # one long trip is a queue, four are the way
+    assert [found[4], hub.pacer.rtt_seconds] == pytest.approx([0.03, 0.03])
 
 
 def test_draining_lets_streams_finish_and_opens_no_more() -> None:
