@@ -172,7 +172,6 @@ async def bench(kubectl: Kubectl, probe: ProbeSettings = QUICK) -> AsyncIterator
         await controller.close()
         await edge.stop()
         await upstream.close()
-        await asyncio.sleep(0.1)  # closed TLS connections need a few turns of the loop
         await asyncio.to_thread(made.clean)
 
 
