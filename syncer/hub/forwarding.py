@@ -101,6 +101,8 @@ class Forwarder:
             transport.write(("\r\n".join((*lines, f"Upgrade: {PROTOCOL}")) + "\r\n\r\n").encode("ascii"))
             status, reason, _ = await head.read()
             if status == 101:
+                if head.lost:  # nobody who comes now would hear of it
+                    raise HandshakeRefused(0, "it hung up right behind its answer")
                 return transport, head
             text = await head.body()
         except BaseException:

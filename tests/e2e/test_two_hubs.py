@@ -6,6 +6,7 @@ They run with the rights of deploy/rbac alone. The agent is told one address, an
 from __future__ import annotations
 
 import base64
+import signal
 import ssl
 import threading
 import time
@@ -248,3 +249,27 @@ def test_a_replica_that_ends_in_order_is_missed_by_nobody(place: Place) -> None:
         wait_until(lambda: place.told() == 1, timeout_seconds=30)
     assert asking.failed(began) == []
     assert lease_name(identity) not in kubectl(*own, "-o", "name")
+
+
+@pytest.mark.timeout(240)
+def test_a_frozen_leader_is_given_up_and_finds_its_place_again(place: Place) -> None:
+    """STOP and CONT: its links are silent, not closed; the other replica needs nothing of it."""
+    place.run(2)
+    frozen = place.leader()
+    (other,) = (replica for replica in place.replicas[:2] if replica is not frozen)
+    asking = Asking(place, other)
+    with asking.going_on(), synced(place, "frozen") as name:
+        wait_until(lambda: len(asking.answers) > 10)
+        stopped = time.monotonic()
+        frozen.send(signal.SIGSTOP)
+        try:
+            place.installed.api["upstream"].patch("configmap", ROOM, name, {"data": {"value": "2"}})
+            wait_until(lambda: other.metric("syncline_replicas") == 1, timeout_seconds=20)
+            wait_until(lambda: value(place, name) == "2", timeout_seconds=40)
+        finally:
+            frozen.send(signal.SIGCONT)
+        wait_until(lambda: place.links() == [1, 1], timeout_seconds=60)
+    assert asking.failed(stopped) == []
+    assert place.leader() is other
+    wait_until(lambda: other.metric("syncline_replicas") == 2)
+    assert place.ask(frozen) == 200

@@ -163,12 +163,17 @@ async def _upgrade(
 
 
 class AnswerHead(asyncio.Protocol):
-    """Collects the head of one HTTP answer; ``rest`` is what came behind it."""
+    """Collects the head of one HTTP answer.
+
+    Attributes:
+        rest: what came behind it.
+        lost: the connection is over.
+    """
 
     def __init__(self) -> None:
         self.rest = bytearray()
         self._changed = asyncio.Event()
-        self._lost = False
+        self.lost = False
         self._why = ""
 
     def data_received(self, data: bytes) -> None:
@@ -176,14 +181,14 @@ class AnswerHead(asyncio.Protocol):
         self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self.lost = True
         self._why = f": {exc!s:.200}" if exc is not None else ""
         self._changed.set()
 
     async def read(self) -> tuple[int, str, Headers]:
         """(status, reason, headers); raises `HandshakeRefused`."""
         while (end := self.rest.find(b"\r\n\r\n")) < 0:
-            if self._lost:
+            if self.lost:
                 raise HandshakeRefused(0, f"the connection was closed before an answer{self._why}")
             if len(self.rest) > MAX_HEAD_BYTES:
                 raise HandshakeRefused(0, "the answer's head is above 16 KiB")
@@ -205,7 +210,7 @@ class AnswerHead(asyncio.Protocol):
         """The first KiB of what follows, for people; waits a second at most."""
         try:
             async with asyncio.timeout(1.0):
-                while len(self.rest) < MAX_REFUSAL_BYTES and not self._lost:
+                while len(self.rest) < MAX_REFUSAL_BYTES and not self.lost:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from syncer.hub import forwarding
-from syncer.hub.certificates import KeyPair, issue_replica, load_pair, make_authority
+from syncer.hub.certificates import KeyPair, issue_replica, issue_server, load_pair, make_authority, server_context
 from syncer.hub.members import Link, Record
 from syncer.hub.replica_identity import COMMON_NAME
 from tests.support.process import free_port
@@ -208,6 +208,25 @@ async def test_a_replica_that_is_silent_holds_nobody_up(monkeypatch: pytest.Monk
                 await call(place)
 
 
+async def test_a_replica_that_hangs_up_behind_its_answer_leaves_nobody_waiting() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    tls = server_context(client_certificates=False)
+    load_pair(tls, issue_server(AUTHORITY, ["127.0.0.1"], now=datetime.now(UTC)))
+    async with hub("r1") as place, await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+        place.members.observe(holds("r2", server.sockets[0].getsockname()[1]), "1", 0.0)
+        try:
+            caller = await call(place)
+        except NoLink as error:
+            assert "hung up" in str(error)  # noqa: PT017 - whichever was first
+        else:
+            await asyncio.wait_for(caller.lost, 5)
+
+
 async def test_who_waits_goes_on_when_another_replica_tells_of_a_link() -> None:
     async with AsyncExitStack() as stack:
         first, second = await replicas(stack, "r1", "r2")
@@ -265,6 +284,7 @@ async def test_an_agent_is_told_of_other_replicas_and_takes_no_second_link_to_on
         test_a_stream_takes_one_hop_to_the_replica_that_has_a_link,
         test_the_end_of_an_answer_arrives_as_an_end_and_a_broken_one_as_an_error,
         test_a_caller_that_goes_ends_the_stream_at_the_agent,
+        test_a_replica_that_hangs_up_behind_its_answer_leaves_nobody_waiting,
         test_only_replicas_are_answered,
     ],
 )

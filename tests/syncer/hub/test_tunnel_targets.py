@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import BaseConnector
 
 from deploy.local.fleet import Fleet
 from syncer.agent.kube_api import KubeApi
@@ -19,6 +20,7 @@ from syncer.kube.discovery import Discovery
 from syncer.kube.errors import Unreachable
 from syncer.kube.stream_connector import connector_factory, stream_credentials
 from tests.support.tunnelled import tunnel
+from tests.syncer.hub.places import hub, until
 from tunneler.errors import StreamCode, StreamRefused
 from tunneler.ports import Opener
 
@@ -54,16 +56,30 @@ async def test_to_a_client_no_link_is_an_unreachable_cluster(target: str) -> Non
     await client.close()
 
 
+async def reads_and_watches(connector: Callable[[int, float], BaseConnector]) -> None:
+    client = ClusterClient(stream_credentials(), name="east", connector=connector)
+    discovery = Discovery(client)
+    await discovery.refresh()
+    assert discovery.find("apps/v1", "Deployment") is not None
+    listed = await asyncio.gather(*(client.get_json("/api/v1/configmaps") for _ in range(20)))
+    assert all(answer["kind"] == "ConfigMapList" for answer in listed)
+    async with client.stream("/api/v1/namespaces", params={"watch": "true"}) as pieces:
+        assert b'"type":"ADDED"' in await asyncio.wait_for(anext(aiter(pieces)), 20)
+    await client.close()
+
+
 async def test_a_client_reads_and_watches_a_target_through_the_tunnel(fleet: Fleet) -> None:
     service = KubeApi(ClusterCredentials.from_kubeconfig(fleet.targets["east"].kubeconfig), default_policy())
     async with tunnel({"kube-api": lambda _: service.protocol()}) as opener:
-        connector = connector_factory(open_stream_of("east", find(opener)))
-        client = ClusterClient(stream_credentials(), name="east", connector=connector)
-        discovery = Discovery(client)
-        await discovery.refresh()
-        assert discovery.find("apps/v1", "Deployment") is not None
-        listed = await asyncio.gather(*(client.get_json("/api/v1/configmaps") for _ in range(20)))
-        assert all(answer["kind"] == "ConfigMapList" for answer in listed)
-        async with client.stream("/api/v1/namespaces", params={"watch": "true"}) as pieces:
-            assert b'"type":"ADDED"' in await asyncio.wait_for(anext(aiter(pieces)), 20)
-        await client.close()
+        await reads_and_watches(connector_factory(open_stream_of("east", find(opener))))
+
+
+async def test_the_engines_client_needs_no_link_to_the_replica_that_leads(fleet: Fleet) -> None:
+    service = KubeApi(ClusterCredentials.from_kubeconfig(fleet.targets["east"].kubeconfig), default_policy())
+    async with hub("leader") as leader, hub("other") as other:
+        other.service = service.protocol
+        await other.agent()
+        await until(other.tunnels.links)
+        leader.sees(other)
+        await reads_and_watches(leader.tunnels.connector("east"))
+        assert leader.metric("syncline_tunnel_forwarded_total", direction="out") > 1
