@@ -21,7 +21,7 @@ from syncer.kube.http1 import HEAD_LIMIT, status_answer
 
 HEAD_SECONDS: Final = 10.0  # for TLS, and again to the end of the first head
 STRANGERS: Final = 1024  # connections without a request, 60 KiB each; beyond it the oldest goes
-BUSY_SECONDS: Final = 0.2  # after a connection that could not be accepted: no descriptors are left, perhaps
+BUSY_SECONDS: Final = 1.0  # after a connection that could not be accepted: no descriptors are left, perhaps
 _LOOK_SECONDS: Final = 1.0
 _UNKNOWN: Final = frozenset({401, 426, 429})  # answers to somebody whose connection is not worth its memory
 
@@ -197,7 +197,9 @@ class _Handshake:
                 caller, connection, ssl=tls, ssl_handshake_timeout=seconds
             )
         except OSError as error:  # TimeoutError and ssl.SSLError are some
-            log.debug("no TLS", why=type(error).__name__)
+            log.debug("connection not made", why=type(error).__name__)
+        except Exception:
+            log.exception("connection not made")
         finally:
             self._strangers.discard(self)
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from syncer.agent.policy import policy_text
+from syncer.agent.role import default_policy
 from tests.e2e.manifests import config_map, deployment, placement
 from tests.support.agent import Agent, join
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
 from tests.support.operator import ROOT, Installation, condition
+from tests.support.process import get
 
 TARGET = "far"
 LOG = "Syncline's fake Pods all say this line."
@@ -330,6 +333,41 @@ def test_followed_logs_go_on_after_the_link_was_lost(
         finally:
             follow.send_signal(signal.SIGINT)
             assert follow.wait(20) == 130
+
+
+@pytest.mark.timeout(180)
+def test_an_agents_policy_counts_as_it_is_now(
+    ground: Installation, agent: Agent, far: Callable[..., list[str]], room: str, tmp_path: Path
+) -> None:
+    """S79, B39: a stricter file ends what it does not allow, a broken one changes nothing and is told."""
+    fresh(ground, room)
+    pod = run(far("get", "pods", "-n", room, "-o", "name")).split()[0]
+    policy = default_policy()
+    strict = policy.model_copy(update={"people": policy.people.model_copy(update={"rules": policy.people.rules[:2]})})
+    path = tmp_path / "policy.yaml"
+    path.write_text(policy_text(policy))
+    agent.end()
+    ruled = Agent(ground, "agent-ruled", TARGET, Path(agent.command[agent.command.index("--credentials") + 1]))
+    ruled.command += ["--policy", str(path)]
+    ruled.start()
+    try:
+        wait_until(lambda: ground.target_ready(TARGET), timeout_seconds=60)
+        with subprocess.Popen(far("logs", "-f", pod, "-n", room), stdout=subprocess.PIPE, text=True) as follow:
+            assert follow.stdout is not None
+            assert LOG in follow.stdout.readline()
+            path.write_text(policy_text(strict))
+            follow.communicate(timeout=20)
+        refused = subprocess.run(far("logs", pod, "-n", room), capture_output=True, text=True, check=False)
+        assert "the agent's policy does not allow to get pods/log" in refused.stderr
+        path.write_text("people: {groups: ['system:masters']}\n")
+        wait_until(lambda: "policy of before" in get(f"http://127.0.0.1:{ruled.port}/readyz").text)
+        assert run(far("get", pod, "-n", room, "-o", "name")).strip() == pod
+        path.write_text(policy_text(policy))
+        wait_until(lambda: LOG in subprocess.run(far("logs", pod, "-n", room), capture_output=True, text=True).stdout)
+    finally:
+        ruled.end()
+        agent.start()
+    wait_until(agent.ready, timeout_seconds=30)
 
 
 @pytest.mark.timeout(180)

@@ -270,6 +270,9 @@ def test_a_denied_cluster_is_told_so(ground: Ground, name: str, tmp_path: Path) 
     assert joining.returncode == 1
     assert "Denied" in err
     assert not (tmp_path / "c" / "agent.pem").exists()
+    told = wait_until(lambda: [event for event in ground.events(name) if event["reason"] == "DeniedByPerson"])
+    assert told[0]["type"] == "Warning"
+    assert ground.counted("denied") >= 1
     assert ground.syncline("approve", name).returncode == 1
     again = {"spec": {"decision": "Approved"}}
     answer = ground.upstream.request(

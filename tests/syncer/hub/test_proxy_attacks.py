@@ -167,6 +167,7 @@ async def test_a_head_that_comes_slowly_is_not_waited_for() -> None:
 
 # Targets --------------------------------------------------------------------------------------------------------------
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HOSTILE = {
     "a bare cr": b"HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: c\r\nContent-Length: 0\r\n\r\n",
     "a bare lf": b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
@@ -175,6 +176,11 @@ HOSTILE = {
     "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunks twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunks that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a line in an extension": CHUNKED + b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "a blank behind a size": CHUNKED + b"5 \r\nhello\r\n0\r\n\r\n",
+    "a chunk that ends with a line feed": CHUNKED + b"5\r\nhello\n0\r\n\r\n",
+    "an end that is none": CHUNKED + b"5\r\nhello\r\n0\r\n\n",
+    "a length in the trailer": CHUNKED + b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
     "a length list": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab",
     "a length beyond all": b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999999999\r\n\r\n",
