@@ -42,21 +42,21 @@ class LinkPacer:
         sent: DATA bytes sent on the link.
         acked: of these, how many are known to have arrived.
         cap: bound of ``sent - acked`` for bulk.
-        mark_at: with the frame that brings ``sent`` here an acknowledgement is asked for: each quarter of the bound.
+        mark_at: the frame that brings ``sent`` here asks for an acknowledgement: each quarter or half of the bound.
         turn_bytes: how much bulk one message should carry.
         now: time of the message that is being built.
     """
 
     __slots__ = (
         "_acked_at", "_acked_sent_at", "_best", "_best_before", "_limited", "_marked", "_marks", "_probe_from", "_rtt",
-        "_rtt_at", "_window_from", "acked", "cap", "mark_at", "now", "sent", "turn_bytes",
+        "_rtt_at", "_spacing", "_window_from", "acked", "cap", "mark_at", "now", "sent", "turn_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.sent = 0
         self.acked = 0
         self.cap = FIRST_CAP_BYTES
-        self.mark_at = FIRST_CAP_BYTES // 4
+        self.mark_at = self._spacing = FIRST_CAP_BYTES // 4
         self.turn_bytes = 64 * 1024
         self.now = 0.0
         self._marked = 0
@@ -95,7 +95,7 @@ class LinkPacer:
             self._acked_at = self._acked_sent_at = now  # nothing was on the way that could be timed
         self._marks.append(_Mark(self.sent, now, self.acked, self._acked_at, self._acked_sent_at, self._limited))
         self._marked = self.sent
-        self.mark_at = self.sent + self.cap // 4
+        self.mark_at = self.sent + self._spacing
         self._limited = False
 
     def blocked(self) -> bool:
@@ -150,5 +150,7 @@ class LinkPacer:
         bdp = rate * max(self._rtt or 0.0, LEAST_RTT_SECONDS)
         gain = GAIN if self._probe_from is None else 0.5
         self.cap = max(LEAST_CAP_BYTES, int(gain * bdp) + (SLACK_BYTES if gain == GAIN else 0))
-        self.mark_at = self._marked + self.cap // 4
+        # where the floor counts, the answer is back before the second half has left
+        self._spacing = self.cap // (4 if (self._rtt or 0.0) > LEAST_RTT_SECONDS else 2)
+        self.mark_at = self._marked + self._spacing
         self.turn_bytes = min(64 * 1024, max(LEAST_TURN_BYTES, int(rate * TURN_SECONDS)))
