@@ -273,8 +273,9 @@ async def _feed(
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with RST instead of FIN."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    """End a connection with RST instead of FIN, unless its other end was faster."""
+    with contextlib.suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
