@@ -36,6 +36,7 @@ _SYNCLINE: Final = "/apis/syncline.io/v1alpha1"
 _SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 READY_SECONDS: Final = 120.0
 GONE_SECONDS: Final = 300.0
+QUIET_SECONDS: Final = 120.0
 
 
 class OperatorEnded(Exception):
@@ -248,10 +249,16 @@ class Ground:
         return {name: await api.writes() for name, api in self.api.items()}
 
     async def quiet(self, seconds: float = 2.0) -> None:
-        """Wait until the operator sent no write of objects for a while."""
+        """Wait until the operator sent no write of objects for a while.
+
+        Raises:
+            TimeoutError: it goes on writing.
+        """
         last, since = -1.0, time.monotonic()
-        deadline = since + 120
-        while time.monotonic() - since < seconds and time.monotonic() < deadline:
+        deadline = since + QUIET_SECONDS
+        while time.monotonic() - since < seconds:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the operator still writes after {QUIET_SECONDS:g} s")
             await asyncio.sleep(0.25)
             now = await self.operator.metric("syncline_api_writes_total", 'side="downstream"')
             now += await self.operator.metric("syncline_queue_depth")

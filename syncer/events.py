@@ -12,7 +12,7 @@ import hashlib
 import re
 import socket
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
@@ -59,27 +59,35 @@ class OutcomeMemory:
 
     def __init__(self, limit: int = MAX_REMEMBERED) -> None:
         self._told: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._slots: defaultdict[str, set[str]] = defaultdict(set)  # {uid: its slots in `_told`}
         self._limit = limit
 
     def changed(self, uid: str, slot: str, outcome: Outcome | None) -> bool:
         """Remember the outcome; True if there is something new to tell. None (all is well) is never told."""
         key = (uid, slot)
         if outcome is None:
-            self._told.pop(key, None)
+            self._drop(uid, slot)
             return False
         if self._told.get(key) == outcome:
             self._told.move_to_end(key)
             return False
         self._told[key] = outcome
         self._told.move_to_end(key)
+        self._slots[uid].add(slot)
         if len(self._told) > self._limit:
-            self._told.popitem(last=False)
+            self._drop(*next(iter(self._told)))
         return True
 
     def forget(self, uid: str) -> None:
         """The object is gone."""
-        for key in [key for key in self._told if key[0] == uid]:
-            del self._told[key]
+        for slot in self._slots.pop(uid, ()):
+            del self._told[uid, slot]
+
+    def _drop(self, uid: str, slot: str) -> None:
+        if self._told.pop((uid, slot), None) is not None:
+            self._slots[uid].remove(slot)
+            if not self._slots[uid]:
+                del self._slots[uid]
 
 
 class _Client(Protocol):

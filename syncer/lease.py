@@ -337,7 +337,7 @@ class Lease:
         leading = self.leads
         if self._was_leading and not leading:
             self._elector.stop()
-            self._lost_reason = self._lost_reason or f"no renewal for {self._timing.renew:g} s"
+            self._lost_reason = self._stepped_down or self._lost_reason or f"no renewal for {self._timing.renew:g} s"
             log.warning("stopped leading", reason=self._lost_reason, holder=self.holder)
         elif leading and not self._was_leading:
             self._lost_reason = ""

@@ -8,14 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import yaml
+from typing import TYPE_CHECKING, Final
 
 from syncer.cli.errors import CliError
 from syncer.cli.options import Access
 from syncer.errors import TerminalError
-from syncer.kube.credentials import ClusterCredentials
+from syncer.kube.credentials import ClusterCredentials, kubeconfig_paths, read_kubeconfigs
 from syncer.kube.errors import Unauthorized, Unreachable
 from syncer.kube.kubeconfig import Access as ClusterAccess
 from syncer.kube.kubeconfig import parse_kubeconfig
@@ -31,7 +29,6 @@ class Chosen:
     """One context of a kubeconfig."""
 
     access: ClusterAccess
-    namespace: str  # of the context; `default` where it names none
     origin: str  # the files, for messages
 
 
@@ -45,7 +42,7 @@ class Upstream:
     @property
     def namespace(self) -> str:
         """The namespace that commands without -n mean."""
-        return self.chosen.namespace
+        return self.chosen.access.namespace
 
 
 def choose(kubeconfig: Path | None, context: str | None, *, option: str = "--kubeconfig") -> Chosen:
@@ -54,36 +51,19 @@ def choose(kubeconfig: Path | None, context: str | None, *, option: str = "--kub
     Raises:
         CliError: missing, unreadable, or without that context (B38); never repeats a credential.
     """
-    listed = [str(kubeconfig)] if kubeconfig else os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    paths = [Path(name).expanduser() for name in listed if name] or [Path.home() / ".kube" / "config"]
-    texts: list[tuple[bytes, Path]] = []
-    for path in paths:
-        try:
-            texts.append((path.read_bytes(), path.absolute().parent))
-        except FileNotFoundError:
-            continue  # kubectl skips missing files of $KUBECONFIG too
-        except OSError as error:
-            raise CliError(
-                f"kubeconfig {path} cannot be read: {error.strerror}", f"Check {option} and the file."
-            ) from error
+    paths = kubeconfig_paths(kubeconfig)
     origin = os.pathsep.join(map(str, paths))
-    if not texts:
-        raise CliError(f"kubeconfig {origin} does not exist", f"Name the right file with {option}, or set KUBECONFIG.")
+    try:
+        texts = read_kubeconfigs(paths)
+    except TerminalError as error:
+        cause = str(error).replace("kubeconfig:", "kubeconfig", 1)
+        raise CliError(cause, f"Name the right file with {option}, or set KUBECONFIG.") from error
     try:
         access = parse_kubeconfig(texts, context=context)
     except TerminalError as error:
         cause = str(error).replace("kubeconfig:", f"kubeconfig {origin}:", 1)
         raise CliError(cause, "kubectl config get-contexts lists the contexts; --context chooses one.") from error
-    return Chosen(access, _namespace([text for text, _ in texts], context), origin)
-
-
-def _namespace(texts: list[bytes], context: str | None) -> str:
-    """Namespace of the chosen context; the texts were parsed once already, so they are well formed."""
-    documents: list[dict[str, Any]] = [yaml.safe_load(text) for text in texts]
-    name = context or next((d["current-context"] for d in documents if d.get("current-context")), "")
-    entries = (entry for document in documents for entry in document.get("contexts") or ())
-    found = next((entry.get("context") or {} for entry in entries if entry.get("name") == name), {})
-    return str(found.get("namespace") or "default")
+    return Chosen(access, origin)
 
 
 @contextmanager

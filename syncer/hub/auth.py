@@ -180,16 +180,25 @@ class Authorizer:
 
     async def _review(self, user: User, access: Access) -> bool:
         async with self._slots:
-            answer = await self._client.request(
-                "POST",
-                "/apis/authorization.k8s.io/v1/subjectaccessreviews",
-                body=review_body(user, access),
-                content_type=_JSON,
-                timeout_seconds=_REVIEW_TIMEOUT,
-                verb="review",
-            )
-        status = decode_document(answer.body).get("status") or {}
-        return status.get("allowed") is True and status.get("denied") is not True
+            return await review(self._client, user, access)
+
+
+async def review(client: ReviewClient, user: User, access: Access) -> bool:
+    """One SubjectAccessReview, never from a cache; anything but a clear yes is a no.
+
+    Raises:
+        SyncError: the upstream API server could not be asked.
+    """
+    answer = await client.request(
+        "POST",
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        body=review_body(user, access),
+        content_type=_JSON,
+        timeout_seconds=_REVIEW_TIMEOUT,
+        verb="review",
+    )
+    status = decode_document(answer.body).get("status") or {}
+    return status.get("allowed") is True and status.get("denied") is not True
 
 
 def review_body(user: User, access: Access) -> bytes:

@@ -9,7 +9,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,18 +81,7 @@ class ClusterCredentials:
         Raises:
             TerminalError: missing, unreadable or wrong; names file and field.
         """
-        names = [str(path)] if path else [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
-        paths = [Path(name).expanduser() for name in names] or [Path.home() / ".kube" / "config"]
-        texts: list[tuple[bytes, Path]] = []
-        for file in paths:
-            try:
-                texts.append((file.read_bytes(), file.absolute().parent))
-            except FileNotFoundError as error:
-                if len(paths) == 1:
-                    raise TerminalError(Reason.INVALID, f"kubeconfig: {file} does not exist") from error
-            except OSError as error:
-                raise TerminalError(Reason.INVALID, f"kubeconfig: {file} cannot be read: {error.strerror}") from error
-        return cls(parse_kubeconfig(texts, context=context))
+        return cls(parse_kubeconfig(read_kubeconfigs(kubeconfig_paths(path)), context=context))
 
     @classmethod
     def from_untrusted_kubeconfig(cls, data: bytes) -> ClusterCredentials:
@@ -197,6 +186,32 @@ class ClusterCredentials:
         if access.plugin is not None:
             return await run_plugin(access.plugin, access.server, material.ca, now=datetime.now(UTC), base=material)
         return material
+
+
+def kubeconfig_paths(path: Path | str | None) -> list[Path]:
+    """The given file, else those of `$KUBECONFIG`, else `~/.kube/config`."""
+    names = [str(path)] if path else os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    return [Path(name).expanduser() for name in names if name] or [Path.home() / ".kube" / "config"]
+
+
+def read_kubeconfigs(paths: Sequence[Path]) -> list[tuple[bytes, Path]]:
+    """(text, its folder) of the files that exist; like kubectl, missing ones are passed over.
+
+    Raises:
+        TerminalError: none exists, or one cannot be read.
+    """
+    texts: list[tuple[bytes, Path]] = []
+    for path in paths:
+        try:
+            texts.append((path.read_bytes(), path.absolute().parent))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise TerminalError(Reason.INVALID, f"kubeconfig: {path} cannot be read: {error.strerror}") from error
+    if not texts:
+        named = os.pathsep.join(map(str, paths))
+        raise TerminalError(Reason.INVALID, f"kubeconfig: {named} does not exist")
+    return texts
 
 
 def _read_sources(access: Access) -> _Material:

@@ -10,7 +10,7 @@ import binascii
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -103,6 +103,7 @@ class Access:
     proxy: str | None = field(default=None, repr=False)
     plugin: ExecPlugin | None = None
     untrusted: bool = False
+    namespace: str = "default"  # that the context names
 
 
 def parse_kubeconfig(
@@ -142,7 +143,8 @@ def parse_kubeconfig(
     user, user_folder = _pick(users, contexts[name], "user")
     _check(cluster, "cluster", _CLUSTER_FIELDS, untrusted=untrusted)
     _check(user, "user", _USER_FIELDS, untrusted=untrusted)
-    return _access(_Entry(cluster, "cluster", cluster_folder), _Entry(user, "user", user_folder), untrusted=untrusted)
+    access = _access(_Entry(cluster, "cluster", cluster_folder), _Entry(user, "user", user_folder), untrusted=untrusted)
+    return replace(access, namespace=str(contexts[name].get("namespace") or "default"))
 
 
 def check_server(server: object, *, untrusted: bool) -> str:

@@ -15,8 +15,7 @@ from syncer.api.placement import AnyPlacement
 from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError, TerminalError
-from syncer.hub.auth import Access, User, review_body
-from syncer.kube.objects import decode_document
+from syncer.hub.auth import Access, ReviewClient, User, review
 from syncer.webhooks.access import (
     AccessReviewer,
     Question,
@@ -28,7 +27,6 @@ from syncer.webhooks.rules import KINDS, check
 
 VALIDATE: Final = "validate"  # handler ids, and the last step of the webhooks' URLs
 MUTATE: Final = "mutate"
-_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,12 @@ class RawClient(Protocol):
 class SubjectAccessReviews:
     """Asks the upstream API server what a user may do."""
 
-    def __init__(self, client: RawClient) -> None:
+    def __init__(self, client: ReviewClient) -> None:
         self._client = client
 
     async def allowed(self, user: User, access: Access) -> bool:
         """One review, never from a cache; every failure to ask is raised."""
-        response = await self._client.request(
-            "POST", _REVIEWS, body=review_body(user, access), content_type="application/json"
-        )
-        status = decode_document(response.body).get("status") or {}
-        return status.get("allowed") is True and status.get("denied") is not True
+        return await review(self._client, user, access)
 
 
 class AdmissionHandlers:

@@ -83,25 +83,26 @@ class Running:
 
     async def stop(self) -> None:
         """End the engine without ceremony, as a crash does; raises what ended it before."""
-        if self._tasks and self._tasks[0].done():
-            self._tasks[0].result()
+        ended = [task for task in self._tasks[:1] if task.done()]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while self._opened:
             await self._opened.pop().close()
+        for task in ended:
+            task.result()
 
     async def close(self) -> None:
         """Stop, and remove the SyncTargets."""
         try:
             await self.stop()
         finally:
+            for client in self._eyes.values():
+                await client.close()
             names = self.targets.values()
             await self.kubectl(
                 "upstream", "delete", "synctarget", *names, "--wait=false", "--ignore-not-found", check=False
             )
-            for client in self._eyes.values():
-                await client.close()
 
     def eyes(self, cluster: str) -> ClusterClient:
         """An admin's client of a cluster, which the engine knows nothing of."""

@@ -83,6 +83,22 @@ def test_news_is_exactly_a_difference_to_what_was_told_last(steps: list[tuple[st
         last[uid, slot] = word
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.sampled_from([None, "A", "gone"]))))
+def test_forgetting_an_object_looks_at_what_is_its_own_only(steps: list[tuple[str, str, str | None]]) -> None:
+    """20,000 outcomes looked at for each of thousands of deletes would hold up the loop."""
+    memory = OutcomeMemory(limit=5)
+    for uid, slot, word in steps:
+        if word == "gone":
+            memory.forget(uid)
+        else:
+            memory.changed(uid, slot, Outcome(word, "m") if word else None)
+        assert {(uid, slot) for uid, slots in memory._slots.items() for slot in slots} == set(memory._told)
+        assert all(memory._slots.values())
+    for uid in "abcd":
+        memory.forget(uid)
+    assert not memory._told
+
+
 def test_memory_is_bounded_and_a_deleted_object_is_forgotten() -> None:
     """P18."""
     memory = OutcomeMemory(limit=3)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,7 +17,7 @@ from typing import cast
 import pytest
 
 from deploy.local.assets import find
-from deploy.local.demo import AGENT, OPERATOR, REPOSITORY, TUNNELLED, Shell, pipeline
+from deploy.local.demo import AGENT, OPERATOR, REPOSITORY, TUNNELLED, Shell, _ready, pipeline
 from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
 from syncer.agent.policy import parse_policy
@@ -42,6 +46,29 @@ def test_a_shown_line_is_run_as_words_and_pipes_without_a_shell(
     reading = shell.start("cat", given="on standard input")
     assert reading.wait() == 0
     assert capfd.readouterr().out == "$ printf secret\n$ cat &\non standard input\n"
+
+
+def test_readiness_is_asked_past_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        try:
+            assert _ready(f"http://127.0.0.1:{server.server_port}/readyz")
+        finally:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", server.server_port), 1).close()  # ends a server nobody asked
+            thread.join(10)
 
 
 def test_the_policy_of_the_agent_is_the_default_and_the_shop_s_own_kind() -> None:

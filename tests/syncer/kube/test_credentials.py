@@ -249,13 +249,14 @@ async def test_the_kubeconfig_of_this_user_is_found_through_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:8001"}}
-    context = {"name": "it", "context": {"cluster": "c", "user": "u"}}
+    context = {"name": "it", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}
     document = {"current-context": "it", "clusters": [cluster], "contexts": [context]}
     (tmp_path / "one").write_text(yaml.safe_dump(document))
     (tmp_path / "two").write_text(json.dumps({"users": [{"name": "u", "user": {"token": "t"}}]}))
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(str(tmp_path / name) for name in ("one", "missing", "two")))
     credentials = ClusterCredentials.from_kubeconfig()
     assert (await credentials.grant()).authorization == "Bearer t"
+    assert credentials._access.namespace == "shop"
     with pytest.raises(TerminalError, match="missing does not exist"):
         ClusterCredentials.from_kubeconfig(tmp_path / "missing")
     with pytest.raises(TerminalError, match="cannot be read"):
