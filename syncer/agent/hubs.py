@@ -47,6 +47,8 @@ class HubChoice:
         self._slots[slot] = _Slot()
         up = [other for other in self._slots if other.replica]
         told = {url for other in up for url in other.others} if up else set(self._remembered)
+        known = told.union(self._seeds, self._remembered)
+        self._failures = {url: count for url, count in self._failures.items() if url in known}
         in_use = {other.url for other in up}
         free = [url for url in self._seeds if url not in in_use]
         if up and told:

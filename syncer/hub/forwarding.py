@@ -42,9 +42,14 @@ class NotForwarded(TunnelError):
 
 
 class Forwarder:
-    """Asks other replicas for streams."""
+    """Asks other replicas for streams.
+
+    Attributes:
+        patience_seconds: until another replica must have answered.
+    """
 
     def __init__(self, identity: ReplicaIdentity, metrics: Metrics) -> None:
+        self.patience_seconds = FORWARD_SECONDS
         self._identity = identity
         self._count = metrics.tunnel_forwarded_total.labels("out")
         self._open: dict[str, set[asyncio.Transport]] = {}  # {replica: connections to it}
@@ -63,7 +68,7 @@ class Forwarder:
             NotForwarded. TunnelError: the agent refused.
         """
         try:
-            async with asyncio.timeout(FORWARD_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 transport, head = await self._ask(holder, f"{PATH}{target}/{service}")
         except (TimeoutError, OSError, ValueError, HandshakeRefused) as error:
             why = str(error) or type(error).__name__

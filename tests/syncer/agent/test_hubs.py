@@ -128,6 +128,16 @@ def test_an_address_that_went_and_came_is_tried_as_if_it_had_never_failed() -> N
     assert choice.choose(1) == B
 
 
+def test_addresses_of_replicas_that_are_gone_are_forgotten() -> None:
+    """An agent lives for years, and each replica that comes has a new address."""
+    choice = HubChoice("east", [A])
+    up(choice, 0, others=())
+    for number in range(50):
+        choice.told(0, [f"https://pod-{number}.example"])
+        assert choice.choose(1) == f"https://pod-{number}.example"
+    assert len(choice._failures) <= 2
+
+
 ADDRESSES = st.sampled_from([A, B, C, BALANCER])
 
 

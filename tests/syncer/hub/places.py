@@ -28,7 +28,7 @@ from tunneler.ports import StreamRequest
 from tunneler.session import TunnelSession
 
 TARGET = {"X-Target": "east"}
-DIAL_SECONDS = 0.3  # how long a stream waits for a link here
+SHORT = 0.3  # seconds that a stream waits for a link which does not come
 AUTHORITY = make_authority(now=datetime.now(UTC))
 
 
@@ -133,7 +133,7 @@ def client_context() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def hub(name: str = "replica-1") -> AsyncIterator[Place]:
+async def hub(name: str = "replica-1", *, dial_seconds: float = 20) -> AsyncIterator[Place]:
     gate, metrics, members, known = HeaderGate(), Metrics(), Members(name), set[str]()
     tunnels = Tunnels(
         gate,
@@ -143,8 +143,9 @@ async def hub(name: str = "replica-1") -> AsyncIterator[Place]:
         known=known.__contains__,
         version="0.1.0",
         drain_seconds=0.5,
-        dial_seconds=DIAL_SECONDS,
+        dial_seconds=dial_seconds,
     )
+    tunnels._forwarder.patience_seconds = 20  # no test waits for it, and machines are slow at times
     app = web.Application()
     tunnels.add_to(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
@@ -170,6 +171,6 @@ async def hub(name: str = "replica-1") -> AsyncIterator[Place]:
 
 
 async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not check():  # noqa: ASYNC110 - what is waited for makes no event
             await asyncio.sleep(0.01)

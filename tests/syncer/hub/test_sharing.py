@@ -16,7 +16,7 @@ from syncer.hub.certificates import KeyPair, issue_replica, issue_server, load_p
 from syncer.hub.members import Link, Record
 from syncer.hub.replica_identity import COMMON_NAME
 from tests.support.process import free_port
-from tests.syncer.hub.places import AUTHORITY, Place, client_context, hub, until
+from tests.syncer.hub.places import AUTHORITY, SHORT, Place, client_context, hub, until
 from tunneler.errors import CloseCode, NoLink, StreamCode, TunnelError
 from tunneler.session import TunnelSession
 
@@ -139,7 +139,7 @@ async def test_a_caller_that_goes_ends_the_stream_at_the_agent() -> None:
 async def test_a_forwarded_stream_is_never_forwarded_again() -> None:
     """Two replicas that each believe that the other one has the link ask once and say so."""
     async with AsyncExitStack() as stack:
-        first, second = await replicas(stack, "r1", "r2")
+        first, second = [await stack.enter_async_context(hub(name, dial_seconds=SHORT)) for name in ("r1", "r2")]
         link = {"east": Link(1, 1, 1_777_896_000)}
         first.tunnels.members_changed(first.members.observe(Record("r2", second.url, 1, link), "1", 0.0))
         second.tunnels.members_changed(second.members.observe(Record("r1", first.url, 1, link), "1", 0.0))
@@ -199,9 +199,9 @@ async def test_a_replica_that_is_gone_is_asked_last() -> None:
         ]
 
 
-async def test_a_replica_that_is_silent_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 0.1)
-    async with hub("r1") as place:
+async def test_a_replica_that_is_silent_holds_nobody_up() -> None:
+    async with hub("r1", dial_seconds=SHORT) as place:
+        place.tunnels._forwarder.patience_seconds = 0.1
         with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and never says a word
             place.members.observe(holds("r2", silent.getsockname()[1]), "1", 0.0)
             with pytest.raises(NoLink, match="replica r2 does not answer"):
@@ -217,7 +217,10 @@ async def test_a_replica_that_hangs_up_behind_its_answer_leaves_nobody_waiting()
 
     tls = server_context(client_certificates=False)
     load_pair(tls, issue_server(AUTHORITY, ["127.0.0.1"], now=datetime.now(UTC)))
-    async with hub("r1") as place, await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+    async with (
+        hub("r1", dial_seconds=SHORT) as place,
+        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server,
+    ):
         place.members.observe(holds("r2", server.sockets[0].getsockname()[1]), "1", 0.0)
         try:
             caller = await call(place)

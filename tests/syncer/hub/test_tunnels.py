@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from syncer.hub.tunnels import version_skew
-from tests.syncer.hub.places import TARGET, Echo, hub, until
+from tests.syncer.hub.places import SHORT, TARGET, Echo, hub, until
 from tunneler.errors import CloseCode, HandshakeRefused, NoLink, TunnelError
 
 
@@ -107,7 +107,7 @@ async def test_what_the_gate_says_of_the_hello_counts() -> None:
 
 
 async def test_no_stream_is_opened_for_a_target_that_does_not_count_any_more() -> None:
-    async with hub() as place:
+    async with hub(dial_seconds=SHORT) as place:
         await place.agent(headers={**TARGET, "X-Proof": "first"})
         opener = place.tunnels.opener("east")
         assert opener is not None
