@@ -64,7 +64,7 @@ class Run:
         """
         watch = asyncio.create_task(self.load.run())
         try:
-            async with make_bed(self.settings, self.say) as bed:
+            async with make_bed(self.settings) as bed:
                 for name in names:
                     await self._measure(name, bed)
         finally:

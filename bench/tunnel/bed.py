@@ -75,11 +75,10 @@ class Measured:
 class Bed:
     """Starts and ends processes; measures points."""
 
-    def __init__(self, settings: Settings, load: Load, server_port: int, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, load: Load, server_port: int) -> None:
         self.settings = settings
         self.load = load
         self.server_port = server_port
-        self.say = say
 
     @asynccontextmanager
     async def ways(self) -> AsyncIterator[tuple[Way, Way, Way]]:
@@ -131,7 +130,7 @@ class Bed:
 
 
 @asynccontextmanager
-async def make_bed(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Bed]:
+async def make_bed(settings: Settings) -> AsyncIterator[Bed]:
     """A bed with its server; compiles the load tool if need be.
 
     Raises:
@@ -140,6 +139,6 @@ async def make_bed(settings: Settings, say: Callable[[str], None]) -> AsyncItera
     load = Load(await compiled(os.environ))
     server, port = await load.server("serve")
     try:
-        yield Bed(settings, load, port, say)
+        yield Bed(settings, load, port)
     finally:
         await end(server)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.figures import Goal, Line, median
+from bench.figures import Goal, Line, median, number
 from bench.tunnel.bed import MIB, Bed, Measured, Way
 from bench.tunnel.load import Result
 from bench.tunnel.report import Row
@@ -76,12 +76,18 @@ ACK_SHARE: Final = 8 / (64 * 1024)  # bytes that the server writes for each that
 def row(point: Point, measured: Sequence[Sequence[Measured]]) -> Row:
     """Of the rounds on each way: direct, hop, tunnel."""
     direct, hop, ours = ([point.value(one.result) for one in way] for way in measured)
-    cpu = [
-        median(one.cpu_seconds / point.work(one.result) * point.cpu_scale for one in way if point.work(one.result))
-        for way in measured
-    ]
+
+    def cost(seconds: Callable[[Measured], float], way: Sequence[Measured]) -> float:
+        done = ((seconds(one), point.work(one.result)) for one in way)
+        return median(spent / work * point.cpu_scale for spent, work in done if work)
+
+    cpu = [cost(lambda one: one.cpu_seconds, way) for way in measured]
+    tool = cost(lambda one: one.result.cpu_seconds, measured[0])
     return Row(
-        Line(point.scenario, point.what, point.unit, median(ours), median(direct), point.goal),
+        Line(
+            point.scenario, point.what, point.unit, median(ours), median(direct), point.goal,
+            f"load tool {number(tool)} {point.cpu_unit}",
+        ),
         hop=median(hop),
         peers=point.peers,
         rounds=tuple(ours),
@@ -89,7 +95,7 @@ def row(point: Point, measured: Sequence[Sequence[Measured]]) -> Row:
         hop_cpu=cpu[1],
         cpu_unit=point.cpu_unit,
         rss_mib=measured[2][-1].rss_bytes / MIB,
-    )
+    )  # fmt: skip
 
 
 async def in_turns(bed: Bed, ways: Sequence[Way], points: Sequence[Point]) -> list[list[list[Measured]]]:
@@ -160,11 +166,11 @@ async def duplex(bed: Bed) -> list[Row]:
     rates: list[list[float]] = [[], [], []]
     async with bed.ways() as ways:
         for _ in range(bed.settings.rounds):
-            for number, way in enumerate(ways):
+            for place, way in enumerate(ways):
                 result = (await bed.measure(way, "ack=1")).result
                 group = result.groups["ack"]
-                shares[number].append(group.into / (group.out * ACK_SHARE) if group.out else 0.0)
-                rates[number].append(group.out / result.seconds / MB)
+                shares[place].append(group.into / (group.out * ACK_SHARE) if group.out else 0.0)
+                rates[place].append(group.out / result.seconds / MB)
     direct, hop, ours = (median(values) for values in shares)
     flows = Line(
         "duplex", "upload beside its answers: share of them that came back meanwhile", "share", ours, direct,
