@@ -203,64 +203,28 @@ def _runs(
     return [{"uid": uid, "target": target} for uid, target in list(merged)[-MAX_COMPLETED_RUNS:]]
 
 
-Conditions = list[tuple[str, str, str, str]]  # type, status, reason, message
+Condition = tuple[str, str, str, str]  # type, status, reason, message
+Errors = list[tuple[str, dict[str, str]]]  # where, and an entry of `Fold.errors`
 
 
 def _conditions(
     record: PlacementRecord, folds: Mapping[str, Fold], lost: list[str], won: list[str]
-) -> tuple[Conditions, str]:
+) -> tuple[list[Condition], str]:
     """Conditions, and the first reason why not everything is in sync ("" when it is)."""
-    if record.error is not None:
+    if record.error is not None and record.compiled is None:
         reason, message = record.error
-        if record.compiled is None:
-            return [
-                ("Scheduled", "False", reason, message),
-                ("Synced", "False", reason, message),
-                ("Ready", "False", reason, message),
-            ], reason
-    selection = record.selection
-    missing = ", ".join(selection.missing) if selection is not None else ""
-    found: Conditions = []
-    first = ""
-    if missing:
-        first = Reason.TARGET_NOT_FOUND
-        found.append(("Scheduled", "False", first, f"no SyncTarget {missing}"))
-    elif not folds:
-        first = Reason.NO_TARGETS
-        found.append(("Scheduled", "False", first, "no target fits; " + hint(Reason.NO_TARGETS)))
-    else:
-        found.append(("Scheduled", "True", "Scheduled", f"{len(folds)} targets: {', '.join(folds)}"))
-    errors = [(name, error) for name, entry in folds.items() for error in entry.errors]
-    if record.unserved:
-        message = (
-            f"the upstream API server serves no {', '.join(record.unserved)}; correct the spelling or install the CRD"
-        )
-        first = first or Reason.API_MISSING
-        errors.insert(0, ("upstream", {"object": "", "reason": Reason.API_MISSING, "message": message}))
-    if record.unread:
-        first = first or Reason.UNREACHABLE
-        errors.insert(0, ("upstream", {"object": "", "reason": Reason.UNREACHABLE, "message": record.unread}))
-    blind = bool(record.unserved or record.unread)  # what is counted is not all that is meant
+        return [(kind, "False", reason, message) for kind in ("Scheduled", "Synced", "Ready")], reason
+    scheduled = _scheduled(record, folds)
+    errors = _errors(record, folds)
+    blind = bool(record.unserved or record.unread) or not folds  # what is counted is not all that is meant
     behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
-    if behind or not folds or blind:
-        reason, message = _first(errors) or (
-            "Progressing",
-            f"not everything is applied on {', '.join(behind)}" if behind else "no targets",
-        )
-        found.append(("Synced", "False", reason, message))
-        first = first or (reason if reason != "Progressing" else "")
-    else:
-        found.append(("Synced", "True", "Synced", "everything is applied"))
     unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
-    if unready or not folds or blind:
-        reason, message = _first(errors) or (
-            "Progressing",
-            f"not everything is ready on {', '.join(unready)}" if unready else "no targets",
-        )
-        found.append(("Ready", "False", reason, message))
-    else:
-        found.append(("Ready", "True", "Ready", "everything is ready"))
-    first = first or (errors[0][1]["reason"] if errors else "")
+    found = [
+        scheduled,
+        _whole("Synced", "applied", behind, errors, blind=blind),
+        _whole("Ready", "ready", unready, errors, blind=blind),
+    ]
+    first = scheduled[2] if scheduled[1] == "False" else errors[0][1]["reason"] if errors else ""
     if lost:
         first = first or Reason.CLAIMED_BY_PLACEMENT
     if lost or won:
@@ -275,7 +239,37 @@ def _conditions(
     return found, first
 
 
-def _first(errors: list[tuple[str, dict[str, str]]]) -> tuple[str, str] | None:
+def _scheduled(record: PlacementRecord, folds: Mapping[str, Fold]) -> Condition:
+    if record.selection is not None and record.selection.missing:
+        return "Scheduled", "False", Reason.TARGET_NOT_FOUND, f"no SyncTarget {', '.join(record.selection.missing)}"
+    if not folds:
+        return "Scheduled", "False", Reason.NO_TARGETS, "no target fits; " + hint(Reason.NO_TARGETS)
+    return "Scheduled", "True", "Scheduled", f"{len(folds)} targets: {', '.join(folds)}"
+
+
+def _errors(record: PlacementRecord, folds: Mapping[str, Fold]) -> Errors:
+    """What is wrong upstream, then what is wrong on targets."""
+    upstream = []
+    if record.unserved:
+        kinds = ", ".join(record.unserved)
+        message = f"the upstream API server serves no {kinds}; correct the spelling or install the CRD"
+        upstream.append((Reason.API_MISSING, message))
+    if record.unread:
+        upstream.append((Reason.UNREACHABLE, record.unread))
+    found: Errors = [("upstream", {"object": "", "reason": reason, "message": text}) for reason, text in upstream]
+    return found + [(name, error) for name, entry in folds.items() for error in entry.errors]
+
+
+def _whole(kind: str, done: str, lagging: list[str], errors: Errors, *, blind: bool) -> Condition:
+    """`Synced` or `Ready`: True if no target lags behind and everything is known."""
+    if not lagging and not blind:
+        return kind, "True", kind, f"everything is {done}"
+    slow = f"not everything is {done} on {', '.join(lagging)}" if lagging else "no targets"
+    reason, message = _first(errors) or ("Progressing", slow)
+    return kind, "False", reason, message
+
+
+def _first(errors: Errors) -> tuple[str, str] | None:
     if not errors:
         return None
     target, error = errors[0]
@@ -285,7 +279,7 @@ def _first(errors: list[tuple[str, dict[str, str]]]) -> tuple[str, str] | None:
 
 
 def _timed(
-    conditions: Conditions, present: Iterable[Mapping[str, Any]], generation: int, now: str
+    conditions: list[Condition], present: Iterable[Mapping[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
     """As API conditions; the transition time moves only when the status does."""
     before = {str(c.get("type")): c for c in present}

@@ -179,6 +179,14 @@ async def quiet(running: Running, seconds: float = 0.5) -> None:
     raise AssertionError("the engine did not come to rest")
 
 
+async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> None:
+    """Wait until something in this process is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.02)
+
+
 async def install(fleet: Fleet) -> None:
     """Our CRDs and our namespace, upstream."""
     await asyncio.to_thread(fleet.kubectl, "upstream", "apply", "--server-side", "-f", str(CRDS))

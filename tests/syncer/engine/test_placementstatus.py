@@ -1,11 +1,13 @@
-"""What a placement's status lists of its errors."""
+"""What a placement's status says: its errors and conditions."""
 
 from __future__ import annotations
 
 import random
 
 from syncer.api.placement import MAX_ERRORS
-from syncer.engine.placementstatus import Fold
+from syncer.engine.pair import State
+from syncer.engine.placementstatus import Fold, fold
+from tests.syncer.engine.worlds import Realm
 
 
 def test_the_same_errors_are_listed_whatever_order_they_are_found_in() -> None:
@@ -18,3 +20,30 @@ def test_the_same_errors_are_listed_whatever_order_they_are_found_in() -> None:
         entry.close()
         assert [error["object"] for error in entry.errors] == names[:MAX_ERRORS]
         assert entry.more == len(names) - MAX_ERRORS
+
+
+def conditions(realm: Realm, uid: str) -> dict[str, tuple[str, str]]:
+    """{type: (status, reason)} of a placement, and its `reason` under ""."""
+    status = fold(realm.world, realm.world.placements[uid], {}, "2026-01-01T00:00:00Z")
+    return {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]} | {"": ("", status["reason"])}
+
+
+def test_conditions_say_what_comes_first_and_what_is_not_known() -> None:
+    realm = Realm()
+    uid = realm.place()
+    late = {"Scheduled": ("True", "Scheduled"), "Synced": ("False", "Progressing"), "Ready": ("False", "Progressing")}
+    assert conditions(realm, uid) == late | {"Scheduled": ("False", "NoTargets"), "": ("", "NoTargets")}
+    realm.target("east")
+    source = realm.deployment()
+    assert conditions(realm, uid) == late | {"": ("", "")}
+    realm.settle(source, "east", State.FAILED, "Forbidden", "no")
+    wrong = ("False", "Forbidden")
+    assert conditions(realm, uid) == late | {"Synced": wrong, "Ready": wrong, "": ("", "Forbidden")}
+    realm.settle(source, "east", State.SYNCED)
+    assert conditions(realm, uid) == late | {"Synced": ("True", "Synced"), "": ("", "")}
+    realm.world.placements[uid].unread = "upstream deployments: no answer"
+    blind = ("False", "Unreachable")
+    assert conditions(realm, uid) == late | {"Synced": blind, "Ready": blind, "": ("", "Unreachable")}
+    realm.world.placements[uid].error = ("Invalid", "spec.x is wrong")
+    assert conditions(realm, uid)["Invalid"] == ("True", "Invalid")
+    assert conditions(realm, uid)[""] == ("", "Invalid")

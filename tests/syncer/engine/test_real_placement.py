@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from deploy.local.fleet import Fleet
-from tests.support.engine import Running, attach, config_map, deployment, placement, quiet, running_engine, writes
+from tests.support.engine import (
+    Running,
+    attach,
+    config_map,
+    deployment,
+    placement,
+    quiet,
+    running_engine,
+    until,
+    writes,
+)
 
 CONFIG_MAPS = [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["*"]}]
 DEPLOYMENTS = [{"apiVersion": "apps/v1", "kind": "Deployment", "names": ["*"]}]
@@ -22,13 +32,6 @@ JOBS = [{"apiVersion": "batch/v1", "kind": "Job", "names": ["*"]}]
 async def engine(fleet: Fleet) -> AsyncIterator[Running]:
     async with running_engine(fleet) as run:
         yield run
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 async def patch_target(engine: Running, cluster: str, **spec: Any) -> None:

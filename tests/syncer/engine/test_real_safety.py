@@ -15,7 +15,7 @@ from syncer.kube import informer as informers
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.informer import Informer
-from tests.support.engine import Running, config_map, placement, quiet, running_engine, writes
+from tests.support.engine import Running, config_map, placement, quiet, running_engine, until, writes
 from tests.support.liar import Liar
 
 CONFIG_MAPS = [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["*"]}]
@@ -50,14 +50,6 @@ def downstream_informer(engine: Running, cluster: str, resource: GroupResource) 
     informer = engine.engine.world.targets[engine.targets[cluster]].watch(resource)
     assert informer is not None
     return informer
-
-
-async def until(condition: Any, what: str, seconds: float = 10.0) -> None:
-    """Poll something in this process."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.02)
 
 
 async def placed(engine: Running, namespace: str, names: list[str] = NAMES, **spec: Any) -> None:

@@ -18,6 +18,7 @@ from tests.support.engine import (
     quiet,
     running_engine,
     sync_target,
+    until,
     writes,
 )
 
@@ -32,13 +33,6 @@ async def engine(own_fleet: Callable[..., Fleet]) -> AsyncIterator[Running]:
     async with running_engine(fleet, ("east",), resources={"preset": "All"}) as run:
         await run.kubectl("upstream", "create", "namespace", "shop")
         yield run
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 async def uids(engine: Running, kind: str = "configmaps", namespace: str = "shop") -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.local.fleet import Fleet
-from tests.support.engine import Running, attach, config_map, placement, quiet, running_engine, writes
+from tests.support.engine import Running, attach, config_map, placement, quiet, running_engine, until, writes
 from tests.support.liar import Liar
 
 CONFIG_MAPS = [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["*"]}]
@@ -27,13 +27,6 @@ async def engine(fleet: Fleet) -> AsyncIterator[Running]:
 async def both(fleet: Fleet) -> AsyncIterator[Running]:
     async with running_engine(fleet) as run:
         yield run
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 async def names(engine: Running, namespace: str, cluster: str = "east") -> set[str]:
@@ -245,6 +238,13 @@ async def frozen(engine: Running) -> str:
     return answer[0]
 
 
+async def refused(engine: Running, deletes: int) -> None:
+    """Wait until so many deletes wait for a person; those before them were sent."""
+    budget, name = engine.engine.world.budget, engine.targets["east"]
+    await until(lambda: (freeze := budget.frozen(name)) and freeze.waiting == deletes, f"{deletes} deletes wait")
+    await quiet(engine)
+
+
 async def acknowledge(engine: Running, token: str) -> None:
     await engine.kubectl(
         "upstream", "annotate", "--overwrite", "synctarget", engine.targets["east"], f"syncline.io/acknowledge={token}"
@@ -264,10 +264,10 @@ async def test_a_change_that_unplaces_everything_stops_at_ten_until_it_is_acknow
     if down:
         await engine.start()
     token = await frozen(engine)
-    await asyncio.sleep(1.0)
-    assert len(await names(engine, namespace)) == 20
+    await refused(engine, 15)
+    await left(engine, namespace, lambda found: len(found) == 20, "ten deleted")
     await acknowledge(engine, "0123456789")
-    await asyncio.sleep(0.5)
+    await quiet(engine)
     assert len(await names(engine, namespace)) == 20, "another token does nothing"
     await acknowledge(engine, token)
     await left(engine, namespace, lambda found: found == set(MANY[25:]), "those that were waiting, and no others")
@@ -285,7 +285,7 @@ async def test_a_freeze_survives_a_restart(engine: Running, namespace: str) -> N
     await engine.kubectl("upstream", "label", "configmap", *MANY[:25], "-n", namespace, "sync=no", "--overwrite")
     await engine.start()
     assert await frozen(engine) == "c0ffee"
-    await asyncio.sleep(1.0)
+    await refused(engine, 25)
     assert await names(engine, namespace) == set(MANY)
     await acknowledge(engine, "c0ffee")
     await left(engine, namespace, lambda found: found == set(MANY[25:]), "acknowledged")
@@ -297,12 +297,11 @@ async def test_what_is_placed_again_while_frozen_is_not_deleted_by_the_token(eng
     await place(engine, namespace, MANY, rule)
     await engine.kubectl("upstream", "label", "configmap", *MANY, "-n", namespace, "sync=no", "--overwrite")
     token = await frozen(engine)
-    await asyncio.sleep(1.0)
-    waiting = await names(engine, namespace)
-    assert len(waiting) == 20
+    await refused(engine, 20)
+    waiting = await left(engine, namespace, lambda found: len(found) == 20, "ten deleted")
     back = sorted(waiting)[:5]
     await engine.kubectl("upstream", "label", "configmap", *back, "-n", namespace, "sync=yes", "--overwrite")
-    await asyncio.sleep(0.5)
+    await refused(engine, 15)
     await acknowledge(engine, token)
     await left(engine, namespace, lambda found: found == set(back), "all but those that came back")
     await quiet(engine)

@@ -16,7 +16,7 @@ from deploy.local.fleet import Fleet
 from syncer.kube.client import ClusterClient
 from syncer.kube.informer import Informer, InformerEvent
 from syncer.kube.objects import ResourceInfo
-from tests.support.engine import Running, config_map, deployment, placement, quiet, running_engine, writes
+from tests.support.engine import Running, config_map, deployment, placement, quiet, running_engine, until, writes
 from tests.support.liar import Liar
 
 CONFIG_MAPS = [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["c*"]}]
@@ -83,13 +83,6 @@ class Watcher:
 async def engine(fleet: Fleet) -> AsyncIterator[Running]:
     async with running_engine(fleet) as run:
         yield run
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("seed", [1])
