@@ -69,7 +69,7 @@ class Catalog:
         self._check = check
         self._targets_read = False
         self._fleet = fleet(world)
-        self._names = Names()
+        self._names = Names(sight.informers)
         self._awaiting: set[ObjectKey] = set()  # sources whose division waits for targets to be read
 
     # Sources
@@ -386,11 +386,11 @@ class Catalog:
             return ()
         only = namespace or record.compiled.namespace
         touched: list[ObjectKey] = []
-        for resource, informer in self._sight.informers.items():
+        for resource in self._sight.informers:
             info = self._sight.infos[resource]
             if not any(rule.matches_kind(info.group_kind) for rule in record.compiled.rules):
                 continue
-            for item in self._names.items(resource, informer, only):
+            for item in self._names.items(resource, only):
                 key = self._world.key(resource, item)
                 labels = self._world.index.namespace_labels(item.namespace)
                 if record.compiled.selects(info.group_kind, item.namespace, item.name, item.labels, labels):

@@ -7,7 +7,7 @@ import structlog
 from syncer.engine.guard import ApiGuard, NotProven
 from syncer.engine.namespaces import NAMESPACES
 from syncer.engine.sight import Sight
-from syncer.engine.targets import TargetRuntime
+from syncer.engine.targets import Link, TargetRuntime
 from syncer.engine.workqueue import CATCH_UP, KeyedQueue
 from syncer.engine.world import World
 from syncer.errors import SyncError
@@ -77,9 +77,10 @@ class NamespaceKeeper:
         """One pass over one namespace on one target. Never raises."""
         name = key[1]
         target = self._world.targets.get(key[0])
+        link = target.link if target is not None else None
         informer = target.watch(NAMESPACES.group_resource) if target is not None else None
         found = informer.cache.get(("", name)) if informer is not None else None
-        if target is None or found is None or found.terminating:
+        if target is None or link is None or found is None or found.terminating:
             self.queue.forget(key)
             return
         now = self._world.clock()
@@ -88,11 +89,10 @@ class NamespaceKeeper:
             return
         try:
             if name in self._world.namespaces:
-                assert target.link is not None
-                await target.link.book.refresh(found)
+                await link.book.refresh(found)
                 self.queue.forget(key)
             else:
-                self.queue.add(key, at=now + await self._remove(target, found))
+                self.queue.add(key, at=now + await self._remove(target, link, found))
         except (SyncError, NotProven) as error:
             log.debug("namespace pass failed", target=key[0], namespace=name, error=str(error))
             self.queue.retry(key, now, self._world.rng)
@@ -100,7 +100,7 @@ class NamespaceKeeper:
             log.exception("namespace pass failed", target=key[0], namespace=name)
             self.queue.retry(key, now, self._world.rng, floor_seconds=BUSY_SECONDS)
 
-    async def _remove(self, target: TargetRuntime, found: KubeObject) -> float:
+    async def _remove(self, target: TargetRuntime, link: Link, found: KubeObject) -> float:
         """Try to remove a namespace whose upstream one is not in the cache; seconds until the next look."""
         if self._needed(target, found.name) or not target.read:
             return BUSY_SECONDS
@@ -111,10 +111,7 @@ class NamespaceKeeper:
         else:
             return BUSY_SECONDS  # it is there: our cache will learn of it
         await self._guard.verify(self._world.clock())
-        assert target.link is not None
-        blocker = await target.link.book.remove_if_empty(
-            found, target.link.discovery, lambda: self._needed(target, found.name)
-        )
+        blocker = await link.book.remove_if_empty(found, link.discovery, lambda: self._needed(target, found.name))
         if blocker:
             log.info("namespace kept", target=target.name, namespace=found.name, because=blocker)
             return KEPT_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.kube.informer import Informer
@@ -87,9 +87,14 @@ class Wanting:
 
 
 class Names:
-    """Which objects are in which upstream namespace: a list per kind, made when first asked for, kept by its events."""
+    """Which objects are in which upstream namespace: a list per kind, made when first asked for, kept by its events.
 
-    def __init__(self) -> None:
+    Args:
+        informers: those that run now, by kind; of any other kind nothing is kept.
+    """
+
+    def __init__(self, informers: Mapping[GroupResource, Informer]) -> None:
+        self._informers = informers
         self._known: dict[GroupResource, tuple[Informer, dict[str, set[str]]]] = {}  # {kind: {namespace: names}}
 
     def saw(self, resource: GroupResource, item: KubeObject, *, gone: bool) -> None:
@@ -104,10 +109,13 @@ class Names:
             if not names[item.namespace]:
                 del names[item.namespace]
 
-    def items(self, resource: GroupResource, informer: Informer, namespace: str) -> list[KubeObject]:
-        """The objects of a kind in one namespace; "" is all of them, wherever they are."""
+    def items(self, resource: GroupResource, namespace: str) -> list[KubeObject]:
+        """The objects of a watched kind in one namespace; "" is all of them, wherever they are."""
+        informer = self._informers[resource]
         if not namespace:
             return list(informer.cache.values())
+        for stopped in self._known.keys() - self._informers.keys():
+            del self._known[stopped]  # and with it the cache of its informer
         known = self._known.get(resource)
         if known is None or known[0] is not informer:
             known = self._known[resource] = (informer, {})

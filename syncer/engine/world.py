@@ -1,6 +1,7 @@
 """The engine's whole knowledge in one place, with the questions that several parts ask of it. No I/O.
 
-Writers: `catalog` (sources, plans, placements), `targets` (targets), `passes` (pairs). Everybody else reads.
+Writers: `catalog` (sources, plans, placements), `engine` (targets), `passes` and `downstream` (pairs). Everybody else
+reads.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ from syncer.controllers.synctargets import SyncTargetController
 from syncer.controllers.target import TargetSession
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
-from syncer.engine.tables import FinishedRuns, Wanting
+from syncer.engine.tables import FinishedRuns, Names, Wanting
 from syncer.engine.telling import Telling
 from syncer.events import EventRecorder
 from syncer.kube.changes import EventType, InformerEvent
+from syncer.kube.informer import Informer
 from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
 from tests.support.links import NoLinks
-from tests.syncer.engine.worlds import HUB, SECRETS, VERBS, Realm, secret
+from tests.syncer.engine.worlds import CONFIG_MAPS, HUB, SECRETS, VERBS, Mirror, Realm, secret
 
 JOBS = ResourceInfo("batch", "v1", "jobs", "Job", True, VERBS, True)
 
@@ -141,3 +142,14 @@ async def test_the_claim_of_a_replaced_sync_target_does_not_outlive_it() -> None
     assert around.claim("cluster-1", second) is None
     second._forget()
     assert not controller._claims
+
+
+def test_lists_of_names_go_with_the_informers_that_made_them() -> None:
+    """P18: a kind that nothing places any more must not keep the cache of all its objects."""
+    informers = {info.group_resource: cast(Informer, Mirror()) for info in (CONFIG_MAPS, SECRETS)}
+    names = Names(informers)
+    for resource in informers:
+        assert names.items(resource, "shop") == []
+    del informers[SECRETS.group_resource]
+    names.items(CONFIG_MAPS.group_resource, "shop")
+    assert names._known.keys() == {CONFIG_MAPS.group_resource}
