@@ -245,6 +245,7 @@ class Engine:
         self._watches.stop_target(runtime)
         self.world.queue.drop_lane(item.name)
         self.world.budget.forget(item.name)
+        self.world.acknowledged.discard(item.name)  # consent was given for what stood on that one
         self.world.finished.forget_target(runtime.uid)
         self._metrics.remove_target(item.name)
         held = [source for source, _ in self.world.pairs_on(item.name)]

@@ -149,12 +149,14 @@ async def test_a_target_that_answers_no_more_or_is_gone_looks_at_what_is_on_it()
     engine.target_reachable("west", False, NOW, "no answer")
     assert {key.object.namespace for key in iter(lambda: queue.take(realm.now), None)} == {"bar"}
     realm.world.targets["west"].link = None
+    realm.world.acknowledged = {"east", "west"}
     metadata = {"name": "west", "uid": "uid-west"}
     manifest = {"apiVersion": "syncline.io/v1alpha1", "kind": "SyncTarget", "metadata": metadata}
     item = decode_object(orjson.dumps(manifest), manager=None)
     engine._target_event(InformerEvent(EventType.DELETED, item))
     assert not any("west" in source.pairs for source in sources.copy().values())
     assert sources.walked == 0
+    assert realm.world.acknowledged == {"east"}
 
 
 async def test_many_placements_that_go_at_once_ask_once_for_the_crds(monkeypatch: pytest.MonkeyPatch) -> None:
