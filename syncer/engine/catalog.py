@@ -28,7 +28,7 @@ from syncer.errors import TerminalError
 from syncer.kube.informer import InformerEvent
 from syncer.kube.objects import KubeObject, ResourceInfo
 from syncer.placement.compile import compile_placement
-from syncer.placement.targets import TargetState, choose_targets
+from syncer.placement.targets import TargetState, can_move, choose_targets
 from syncer.transform.pipeline import compile_transforms
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
@@ -410,18 +410,21 @@ class Catalog:
 
     # Targets and namespaces
 
-    def targets_changed(self, cause: Cause, only: Iterable[str] = ()) -> None:
+    def targets_changed(self, cause: Cause, only: Iterable[str] = (), *, readiness: bool = False) -> None:
         """Labels, taints, readiness or the set of targets changed: every placement selects anew, then each source that
         this may move is planned once.
 
         Args:
             only: targets whose own pairs are planned in any case.
+            readiness: nothing changed but which targets are ready, or for how long they are not.
         """
         if not self._knows_targets():
             return
         states = self._states()
         touched = set(self._awaiting)
         for record in self._world.placements.values():
+            if readiness and (record.compiled is None or not can_move(record.compiled)):
+                continue
             invalid = record.error is not None
             if invalid:
                 self._compile(record)  # what a target accepts may have been its fault

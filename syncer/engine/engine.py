@@ -332,7 +332,8 @@ class Engine:
             if source.aggregator is not None and source.aggregator.stale(name, None if runtime.ready else since):
                 self._object_changed(source)
             self.world.enqueue(SyncKey(source.key, name), CATCH_UP)
-        self._catalog.targets_changed(Cause(f"SyncTarget {name} is {'ready' if runtime.ready else 'not ready'}"))
+        cause = Cause(f"SyncTarget {name} is {'' if runtime.ready else 'not '}ready")
+        self._catalog.targets_changed(cause, readiness=True)
         for record in self.world.placements.values():
             if record.selection is not None and name in record.selection.selected:
                 self._placement_changed(record.manifest.uid)
@@ -459,7 +460,7 @@ class Engine:
         while True:
             await asyncio.sleep(RESELECT_SECONDS)
             if any(target.state.evict_after_seconds is not None for target in self.world.targets.values()):
-                self._catalog.targets_changed(Cause("a target was not Ready for longer than its evictAfter"))
+                self._catalog.targets_changed(Cause("a target's evictAfter was over"), readiness=True)
 
     async def _audit(self) -> None:
         """Try again what was refused for good: a schema, a quota or a webhook may have changed without an event."""

@@ -112,13 +112,16 @@ def _refusal(placement: CompiledPlacement, target: TargetState, *, held: bool) -
         return None
     if target.unschedulable:
         return Reason.TARGET_UNSCHEDULABLE, "the target is cordoned (spec.unschedulable)"
-    if not target.ready and _can_move(placement):
+    if not target.ready and can_move(placement):
         return Reason.TARGET_NOT_READY, "the target is not Ready and holds nothing of this placement yet"
     return None
 
 
-def _can_move(placement: CompiledPlacement) -> bool:
-    """Whether another target can stand in for one, as opposed to every target having its own copy."""
+def can_move(placement: CompiledPlacement) -> bool:
+    """Whether another target can stand in for one, as opposed to every target having its own copy.
+
+    Else it does not matter to the choice which targets are ready.
+    """
     return placement.divided or placement.targets.max_targets is not None
 
 
@@ -132,7 +135,7 @@ def _evicted(
     not_ready_since: Mapping[str, float],
 ) -> list[TargetState]:
     """Held targets whose patience is over and that others can stand in for, longest not ready first."""
-    if not _can_move(placement) or placement.targets.names:
+    if not can_move(placement) or placement.targets.names:
         return []
     if 3 * sum(not target.ready for target in targets.values()) > len(targets):
         return []  # then not the targets but the hub, or the network around it, is the suspect

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from syncer.api.keys import ObjectKey, SyncKey
+from syncer.engine import catalog
 from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.engine import Engine
 from syncer.engine.needs import Needs
@@ -21,6 +22,8 @@ from syncer.events import Outcome, Regarding
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import KubeObject, decode_object
 from syncer.metrics import Metrics
+from syncer.placement.compiled import CompiledPlacement
+from syncer.placement.targets import Selection, choose_targets
 from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, HUB, NOW, SCALERS, Realm, config_map, deployment
 
 PLACES = ("bar", "shop", "zoo")
@@ -157,6 +160,30 @@ async def test_a_target_that_answers_no_more_or_is_gone_looks_at_what_is_on_it()
     assert not any("west" in source.pairs for source in sources.copy().values())
     assert sources.walked == 0
     assert realm.world.acknowledged == {"east"}
+
+
+def test_readiness_chooses_anew_only_where_one_target_can_stand_in_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand agents that come back must not cost a thousand choices of every placement."""
+    realm = a_realm()
+    uid = realm.place("one", "zoo", targets={"all": True, "maxTargets": 1})
+    record = realm.world.placements[uid]
+    assert record.selection is not None
+    (first,) = record.selection.selected
+    chosen: list[str] = []
+
+    def counted(placement: CompiledPlacement, *given: Any, **more: Any) -> Selection:
+        chosen.append(placement.name)
+        return choose_targets(placement, *given, **more)
+
+    monkeypatch.setattr(catalog, "choose_targets", counted)
+    realm.catalog.targets_changed(Cause("ready or not"), readiness=True)
+    assert chosen == ["one"]
+    lost = realm.world.targets[first]
+    lost.state = replace(lost.state, ready=False, evict_after_seconds=0.0)
+    for name in ("north", "south"):
+        realm.target(name)
+    realm.catalog.targets_changed(Cause("ready or not"), readiness=True)
+    assert record.selection.selected != (first,)
 
 
 async def test_many_placements_that_go_at_once_ask_once_for_the_crds(monkeypatch: pytest.MonkeyPatch) -> None:
