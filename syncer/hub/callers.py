@@ -23,7 +23,7 @@ HEAD_SECONDS: Final = 10.0  # for TLS, and again to the end of the first head
 STRANGERS: Final = 1024  # connections without a request, 60 KiB each; beyond it the oldest goes
 BUSY_SECONDS: Final = 1.0  # after a connection that could not be accepted: no descriptors are left, perhaps
 _LOOK_SECONDS: Final = 1.0
-_UNKNOWN: Final = frozenset({401, 426, 429})  # answers to somebody whose connection is not worth its memory
+_UNKNOWN: Final = frozenset({401, 403, 426, 429})  # answers to somebody whose connection is not worth its memory
 
 log = structlog.get_logger()
 
@@ -178,13 +178,17 @@ class _Handshake:
         self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None, strangers: Strangers
     ) -> None:
         self._strangers = strangers
+        self._untouched: socket.socket | None = connection
         strangers.add(self)
         self._task = asyncio.get_running_loop().create_task(self._run(connection, make, tls))
 
     def cut(self) -> None:
+        if self._untouched is not None:
+            self._untouched.close()  # a task that is cancelled before it began runs not one line
         self._task.cancel()
 
     async def _run(self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None) -> None:
+        self._untouched = None
         seconds = None if tls is None else HEAD_SECONDS
 
         def caller() -> Caller:

@@ -118,25 +118,32 @@ class RegistrationEndpoint:
         self, work: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handler(request: web.Request) -> web.StreamResponse:
-            try:
-                return await work(request)
-            except Refused as error:
-                answer = failure(error.status, str(error))
-                if error.wait_seconds:
-                    answer.headers["Retry-After"] = str(int(error.wait_seconds) + 1)
-                return answer
-            except IdentityRefused as error:
-                return failure(error.status, str(error))
-            except SyncError as error:
-                log.warning("registration not answered", path=request.path, error=str(error))
-                answer = failure(503, "the upstream API server did not answer; try again")
-                answer.headers["Retry-After"] = "2"
-                return answer
-            except Exception:  # one request's bug must not show its text to the caller
-                log.exception("registration failed", path=request.path)
-                return failure(500, "the hub failed; its log says why")
+            answer = await self._answer(work, request)
+            answer.force_close()  # who asks here asks once, and keeps no connection
+            return answer
 
         return handler
+
+    async def _answer(
+        self, work: Callable[[web.Request], Awaitable[web.Response]], request: web.Request
+    ) -> web.Response:
+        try:
+            return await work(request)
+        except Refused as error:
+            answer = failure(error.status, str(error))
+            if error.wait_seconds:
+                answer.headers["Retry-After"] = str(int(error.wait_seconds) + 1)
+            return answer
+        except IdentityRefused as error:
+            return failure(error.status, str(error))
+        except SyncError as error:
+            log.warning("registration not answered", path=request.path, error=str(error))
+            answer = failure(503, "the upstream API server did not answer; try again")
+            answer.headers["Retry-After"] = "2"
+            return answer
+        except Exception:  # one request's bug must not show its text to the caller
+            log.exception("registration failed", path=request.path)
+            return failure(500, "the hub failed; its log says why")
 
     def _for_anybody(self) -> None:
         """Raises Refused when strangers ask too much; renewals have limits of their own and are not held up."""

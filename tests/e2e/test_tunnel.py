@@ -110,6 +110,9 @@ def test_objects_and_status_travel_both_ways(ground: Installation, agent: Agent,
     assert ground.operator.metric("syncline_tunnel_links") == 1
     assert wait_until(lambda: ground.operator.metric("syncline_tunnel_streams_open")) >= 1
     assert ground.operator.metric("syncline_tunnel_bytes_total", 'direction="in"') > 1000
+    registered = (ground.api["upstream"].get("synctarget", "", TARGET) or {})["status"]["registrationGeneration"]
+    assert registered >= 1
+    assert ground.target_condition(TARGET, "DuplicateAgent")["status"] == "False"
     header, row = ground.must("get", "targets").splitlines()[:2]
     assert "LINKS" in header
     assert "RTT-MS" in header
@@ -403,5 +406,7 @@ def test_a_denied_agent_is_cut_and_stays_out_until_it_joins_again(
     again.start()
     try:
         back(ground, room, uid)
+        found = ground.api["upstream"].get("synctarget", "", TARGET) or {}
+        assert found["status"]["registrationGeneration"] >= 2
     finally:
         again.end()

@@ -98,9 +98,9 @@ async def test_connections_without_tls_make_room_for_others() -> None:
             writer.transport.abort()
 
 
-async def test_thousands_of_callers_that_nobody_knows_leave_nothing_behind() -> None:
+async def test_hundreds_of_callers_that_nobody_knows_leave_nothing_behind() -> None:
     """S63, P18: each is told so and loses its connection."""
-    strangers = Strangers()
+    strangers = Strangers(seconds=3600)
     async with hub(strangers) as port:
         slots = asyncio.Semaphore(20)
 
@@ -114,7 +114,7 @@ async def test_thousands_of_callers_that_nobody_knows_leave_nothing_behind() -> 
                     writer.transport.abort()
 
         tls_once = tls()
-        answers = await asyncio.gather(*(stranger() for _ in range(1000)))
+        answers = await asyncio.gather(*(stranger() for _ in range(300)))
         assert {answer.split(b" ")[1] for answer in answers} == {b"401"}
         assert (await ask(port)).endswith(b"yes")
         assert len(strangers) == 0
@@ -191,7 +191,7 @@ async def test_no_method_and_no_form_of_address_opens_anything(method: str, targ
     "scenario",
     [
         test_connections_without_tls_make_room_for_others,
-        test_thousands_of_callers_that_nobody_knows_leave_nothing_behind,
+        test_hundreds_of_callers_that_nobody_knows_leave_nothing_behind,
         test_a_listener_that_is_closed_keeps_nobody,
         test_an_address_that_is_taken_is_told,
     ],

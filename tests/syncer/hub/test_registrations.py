@@ -106,6 +106,7 @@ def body(target: str = "east") -> bytes:
 async def test_the_authority_is_told_to_everybody(hub: Client) -> None:
     async with hub.get("/registrations/v1/authority") as answer:
         assert (answer.status, await answer.read()) == (200, HUB.certificate)
+        assert answer.headers["Connection"] == "close"  # S63: nobody knows who that was
 
 
 @pytest.mark.parametrize("token", ["", "x", "../../secrets.x", f"{'0' * 12}.{'é' * 43}", f"{'0' * 12}.{'A' * 43}"])
