@@ -215,7 +215,7 @@ class SessionCore:
             self._direct += HEADER.pack(DATA, flags, size, stream.id), payload
             self._direct_size += size + HEADER_BYTES
             stream.heat += size >> 3  # small and prompt: what a person or a watch does
-            if stream.heat > BULK_HEAT:
+            if stream.heat > BULK_HEAT:  # only then it matters how long ago that was
                 self._scheduler.charge(stream, 0)
         elif size:
             stream.queue.append(payload)
