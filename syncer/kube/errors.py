@@ -17,6 +17,7 @@ from syncer.api.names import Reason
 from syncer.errors import ConflictError, SyncError, TerminalError, TransientError
 
 MESSAGE_LIMIT: Final = 2048  # characters; a 422 on a big object repeats itself for every item
+LONGEST_RETRY_AFTER_SECONDS: Final = 300.0
 
 _GOT_VALUE = re.compile(r"(expected [^,\n]{1,80}, got )(?![a-z]+(?:$|[\s;]))[^\n]*")  # a type's name may stay
 _MANAGER = re.compile(r'conflict with "((?:[^"\\]|\\.)*)"')
@@ -263,7 +264,8 @@ def error_from_status(
         code: the HTTP status; of an ERROR event its own `code`.
         status: the decoded body, None where it was not a `Status`.
         resource: plural that was asked for; tells a missing namespace from a missing object, and that it was a Secret.
-        retry_after: value of the `Retry-After` header; only the form in seconds is used by API servers.
+        retry_after: value of the `Retry-After` header; only the form in seconds is used by API servers. It counts up to
+            `LONGEST_RETRY_AFTER_SECONDS`: no server decides that it is never asked again.
         fallback: message where the body has none.
     """
     details = (status.details if status else None) or _Details()
@@ -274,7 +276,7 @@ def error_from_status(
         for c in details.causes or ()
     )
     reason = status.reason if status else ""
-    seconds = _seconds(retry_after) or details.retryAfterSeconds or None
+    seconds = min(_seconds(retry_after) or details.retryAfterSeconds, LONGEST_RETRY_AFTER_SECONDS) or None
     misfit = code >= 500 and any(text in said for text in _MISFITS)
     kind = SchemaMismatch if misfit else _classify(code, reason, said, causes)
     if secret:

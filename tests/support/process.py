@@ -98,6 +98,10 @@ class OperatorProcess:
         assert found.status == 200, found
         return True
 
+    def until_ready(self) -> None:
+        """Two seconds on an idle machine; a busy one takes its time to start a process."""
+        wait_until(self.ready, timeout_seconds=60)
+
     def leads(self) -> bool:
         return "syncline_leader 1.0" in self.health("/metrics").text
 

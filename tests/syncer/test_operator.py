@@ -109,7 +109,7 @@ def test_a_user_without_rights_is_told_which_role_is_needed(ground: Kubectl) -> 
 
 def test_a_port_that_is_taken_is_named(installed: Kubectl, start: Start) -> None:
     first = start()
-    wait_until(first.ready)
+    first.until_ready()
     for flag, port, other in (("--http-bind", first.http, "--hub-bind"), ("--hub-bind", first.hub, "--http-bind")):
         arguments = [flag, f"127.0.0.1:{port}", other, f"127.0.0.1:{free_port()}"]
         cause, hint = fails("--kubeconfig", str(installed.fleet.upstream.kubeconfig), *arguments, code=1)
@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_named(installed: Kubectl, start: Start) -> None
 def test_every_listener_and_route_tells_an_anonymous_caller_nothing(installed: Kubectl, start: Start) -> None:
     """S44: listeners are counted at the process itself; only health and readiness answer, metrics on loopback."""
     operator = start()
-    wait_until(operator.ready)
+    operator.until_ready()
     wait_until(lambda: len(operator.listeners()) == 3)
     assert {address for address, _ in operator.listeners()} == {"127.0.0.1"}
     ports = {port for _, port in operator.listeners()}
@@ -159,7 +159,7 @@ def test_the_hub_is_found_through_its_configmap_and_answers_by_upstream_rights(
     installed: Kubectl, start: Start, tmp_path: Path
 ) -> None:
     first = start()
-    wait_until(first.ready)
+    first.until_ready()
     wait_until(lambda: connect_info(installed))
     url, tls = connect_info(installed)
     assert url == f"https://127.0.0.1:{first.hub}"
@@ -195,7 +195,7 @@ def test_the_hub_is_found_through_its_configmap_and_answers_by_upstream_rights(
     first.send(signal.SIGTERM)
     assert first.wait() == 0
     second = start()
-    wait_until(second.ready)
+    second.until_ready()
     wait_until(lambda: connect_info(installed)[0] != url)
     after = (installed.get("upstream", "configmap", "syncline-hub", "syncline-system") or {})["data"]
     assert (after["caHash"], after["crdUIDs"]) == (before["caHash"], before["crdUIDs"])
@@ -210,7 +210,7 @@ def lease_holder(kubectl: Kubectl) -> str:
 def test_sigterm_ends_within_ten_seconds_and_frees_the_lease(installed: Kubectl, start: Start) -> None:
     """F24."""
     operator = start()
-    wait_until(operator.ready)
+    operator.until_ready()
     wait_until(lambda: lease_holder(installed))
     told = operator.send(signal.SIGTERM)
     assert operator.wait() == 0
@@ -221,7 +221,7 @@ def test_sigterm_ends_within_ten_seconds_and_frees_the_lease(installed: Kubectl,
 def test_a_second_sigterm_ends_at_once(installed: Kubectl, start: Start) -> None:
     """The upstream does not answer, so the orderly end would take its time."""
     operator = start()
-    wait_until(operator.ready)
+    operator.until_ready()
     installed.fleet.upstream.stop("apiserver")
     try:
         operator.send(signal.SIGTERM)
@@ -237,9 +237,9 @@ def test_a_second_replica_waits_names_the_leader_and_takes_over(
 ) -> None:
     """L08: with hub address and webhooks, so that a SyncTarget can be made again after the first one's death."""
     first = start()
-    wait_until(first.ready)
+    first.until_ready()
     second = start()
-    wait_until(second.ready)
+    second.until_ready()
     assert first.leads()
     assert not second.leads()
     user = yaml.safe_load(installed.fleet.upstream.kubeconfig.read_text())["users"][0]["user"]
@@ -277,7 +277,7 @@ def test_ready_means_that_placements_are_taken_at_once(installed: Kubectl, start
     """After a restart the webhooks have another address: nobody is told "ready" before the API server asks there."""
     for _ in range(3):
         operator = start()
-        wait_until(operator.ready, every_seconds=0.001)
+        wait_until(operator.ready, timeout_seconds=60, every_seconds=0.001)
         installed.apply("upstream", new_placement())
         operator.end()
     with pytest.raises(GroundError, match="failed calling webhook"):
@@ -288,9 +288,9 @@ def test_placements_are_taken_before_a_killed_leader_is_replaced(installed: Kube
     """F59: another replica registers itself as soon as the leader's address is silent; the lease runs for a minute."""
     slow = ("--lease-seconds", "60", "--lease-renew-seconds", "40", "--lease-retry-seconds", "2")
     first = start(*slow)
-    wait_until(first.ready)
+    first.until_ready()
     second = start(*slow)
-    wait_until(second.ready)
+    second.until_ready()
     first.send(signal.SIGKILL)
     wait_until(lambda: installed.apply("upstream", new_placement()), timeout_seconds=30)
     assert not second.leads()
@@ -298,7 +298,7 @@ def test_placements_are_taken_before_a_killed_leader_is_replaced(installed: Kube
     # A stopped one accepts connections and says nothing.
     installed("upstream", "delete", "lease", "syncline-operator", "-n", "syncline-system")
     third = start(*slow)
-    wait_until(third.ready)
+    third.until_ready()
     second.send(signal.SIGSTOP)
     try:
         wait_until(lambda: installed.apply("upstream", new_placement()), timeout_seconds=30)
@@ -309,9 +309,9 @@ def test_placements_are_taken_before_a_killed_leader_is_replaced(installed: Kube
 def test_a_leader_that_was_stopped_comes_back_as_a_follower(installed: Kubectl, start: Start) -> None:
     """F19 for the whole process: it does not lead for a moment longer, and goes on as a candidate."""
     first = start()
-    wait_until(first.ready)
+    first.until_ready()
     second = start()
-    wait_until(second.ready)
+    second.until_ready()
     first.send(signal.SIGSTOP)
     wait_until(second.leads, timeout_seconds=20)
     first.send(signal.SIGCONT)
@@ -326,7 +326,7 @@ def test_a_leader_that_was_stopped_comes_back_as_a_follower(installed: Kubectl, 
 def test_a_sync_target_works_end_to_end_and_no_secret_reaches_the_log(installed: Kubectl, start: Start) -> None:
     """S50: a bad token at the highest verbosity appears in no line; then the good one makes the target Ready."""
     operator = start(*QUICK, "--log-level", "debug", "--log-format", "json", "--probe-seconds", "0.5")
-    wait_until(operator.ready)
+    operator.until_ready()
     config: dict[str, Any] = yaml.safe_load(installed.fleet.targets["a"].kubeconfig.read_text())
     good = yaml.safe_dump(config)
     config["users"][0]["user"] = {"token": "c4n4ry.t0ken.0123456789abcdef"}
@@ -371,7 +371,7 @@ def test_the_operators_role_is_enough_and_nothing_is_forbidden(installed: Kubect
     installed("upstream", "patch", "clusterrole", "syncline-operator", "--type=merge", "-p", patch)
     kubeconfig = installed.fleet.upstream.user("syncline-operator")
     operator = start(*QUICK, "--log-level", "debug", "--log-format", "json", kubeconfig=kubeconfig)
-    wait_until(operator.ready)
+    operator.until_ready()
     config = installed.fleet.targets["a"].kubeconfig.read_text()
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "r", "namespace": "syncline-system"}}
     target = {
@@ -393,7 +393,7 @@ def test_the_operators_role_is_enough_and_nothing_is_forbidden(installed: Kubect
 def test_an_upstream_that_goes_away_and_comes_back_is_survived(installed: Kubectl, start: Start) -> None:
     """Killed and started again, for longer than the lease: no leader meanwhile, the same process leads afterwards."""
     operator = start()
-    wait_until(lambda: operator.ready() and operator.leads())
+    wait_until(lambda: operator.ready() and operator.leads(), timeout_seconds=60)
     upstream = installed.fleet.upstream
     upstream.kill("apiserver")
     try:

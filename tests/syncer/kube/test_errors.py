@@ -124,6 +124,14 @@ def test_retry_after_is_a_floor_of_at_least_one_second(header: str | None, body:
     assert error.retry_after_seconds == expected
 
 
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize(("header", "body"), [("inf", 0), ("1e9", 0), ("nan", 10**9), (None, 10**9)])
+def test_no_server_can_ask_never_to_be_asked_again(code: int, header: str | None, body: int) -> None:
+    """A target's word puts off its own retries, for minutes at most."""
+    error = answer(code, retry_after=header, details={"retryAfterSeconds": body})
+    assert error.retry_after_seconds == e.LONGEST_RETRY_AFTER_SECONDS
+
+
 def test_retry_after_of_other_errors_is_kept() -> None:
     assert answer(503, retry_after="4").retry_after_seconds == 4.0
     assert answer(500).retry_after_seconds is None
