@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import kopf
-import yaml
 
 from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
+from syncer.controllers.kopf_edge import open_session
 from syncer.hub.certificates import make_authority
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
@@ -78,17 +78,11 @@ class Webhooks:
             )
         finally:
             await client.close()
-            await asyncio.sleep(0.25)  # kopf closes its TLS connections without waiting for them
 
-    def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        config = yaml.safe_load(self._kubeconfig.read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        return kopf.ConnectionInfo(
-            server=cluster["server"],
-            ca_data=cluster["certificate-authority-data"],
-            certificate_data=user["client-certificate-data"],
-            private_key_data=user["client-key-data"],
-        )
+    async def _login(self, **_: Any) -> Any:
+        credentials = ClusterCredentials.from_kubeconfig(self._kubeconfig)
+        session = open_session(credentials, await credentials.grant())
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
 
     @property
     def ca(self) -> str:
