@@ -245,10 +245,11 @@ class _Exchange:
         seconds = self._answer_seconds
         if seconds is None:
             return await connection.read()
-        loop = asyncio.get_running_loop()
+        loop, waiting = asyncio.get_running_loop(), True
 
         def sent(_: object) -> None:
-            limit.reschedule(loop.time() + seconds)
+            if waiting:  # the answer may have come in the same turn
+                limit.reschedule(loop.time() + seconds)
 
         try:
             async with asyncio.timeout(None if sending is not None else seconds) as limit:
@@ -257,8 +258,7 @@ class _Exchange:
                 try:
                     return await connection.read()
                 finally:
-                    if sending is not None:
-                        sending.remove_done_callback(sent)
+                    waiting = False
         except TimeoutError:
             raise ExchangeFailed(f"it did not answer within {seconds:g} s", silent=False, status=504) from None
 
