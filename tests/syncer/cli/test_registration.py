@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from syncer.api.crds import KINDS, crd
 from syncer.transform.mark import SourceRef
 from tests.support.fleet import Kubectl, wait_until
 from tests.syncer.cli.conftest import Result
@@ -23,11 +22,8 @@ SYSTEM = "syncline-system"
 
 
 @pytest.fixture
-def kubeconfig(kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def kubeconfig(kubectl: Kubectl, crds: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Kubeconfig of a cluster; $KUBECONFIG is upstream's, and our CRDs are there."""
-    kubectl.apply("upstream", *[crd(kind) for kind in KINDS], arguments=("--server-side", "--force-conflicts"))
-    names = [f"crd/{kind.plural}.syncline.io" for kind in KINDS]
-    kubectl("upstream", "wait", "--for=condition=Established", *names, "--timeout=20s")
     monkeypatch.setenv("KUBECONFIG", str(kubectl.fleet.upstream.kubeconfig))
     return lambda cluster: kubectl.fleet.clusters[cluster].kubeconfig
 
