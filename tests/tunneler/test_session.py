@@ -365,6 +365,7 @@ async def test_tls_is_13_only_and_the_certificate_is_checked(tmp_path: Path) -> 
 
 async def test_a_proxy_is_asked_to_connect(world: World) -> None:
     asked: list[bytes] = []
+    passed = asyncio.Event()
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -382,6 +383,8 @@ async def test_a_proxy_is_asked_to_connect(world: World) -> None:
             sink.close()
 
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        await asyncio.gather(far_writer.wait_closed(), writer.wait_closed())
+        passed.set()
 
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -397,6 +400,7 @@ async def test_a_proxy_is_asked_to_connect(world: World) -> None:
     assert await protocol.read(7) == b"through"
     agent.close(CloseCode.GONE)
     await hub.closed
+    await passed.wait()
     server.close()
 
 
@@ -422,5 +426,6 @@ async def test_tcp_connections_are_relayed_with_half_close(world: World) -> None
     writer.write_eof()
     assert await reader.read() == b"3000000"
     writer.close()
+    await writer.wait_closed()
     front.close()
     target.close()

@@ -63,6 +63,7 @@ async def test_what_it_says_last_is_read_by_a_peer_that_was_still_writing() -> N
     assert await user.lost == "drained"
     assert user.messages == 0
     writer.close()
+    await writer.wait_closed()
     server.close()
 
 
@@ -70,8 +71,9 @@ async def test_a_peer_that_does_not_answer_is_cut() -> None:
     user = User()
     server = await asyncio.get_running_loop().create_server(lambda: Accept(user), "127.0.0.1", 0)
     began = time.monotonic()
-    transport, _ = await asyncio.get_running_loop().create_connection(Recorder, *server.sockets[0].getsockname())
+    transport, protocol = await asyncio.get_running_loop().create_connection(Recorder, *server.sockets[0].getsockname())
     assert await asyncio.wait_for(user.lost, 10 * LINGER_SECONDS) == "drained"
     assert time.monotonic() - began >= LINGER_SECONDS * 0.9
     transport.close()
+    await protocol.lost
     server.close()
