@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploy.local.fleet import Fleet
+from tests.support.api import Api
 from tests.support.fleet import REAL_FIXTURES, REUSE_VARIABLE, Kubectl, start_fleet, stop_fleet
 
 # How long an example takes says how busy the machine is, and nothing about the code. Every run takes the same examples,
@@ -57,15 +58,24 @@ def kubectl(fleet: Fleet) -> Kubectl:
     return Kubectl(fleet)
 
 
+@pytest.fixture(scope="session")
+def apis(fleet: Fleet) -> Iterator[dict[str, Api]]:
+    """A client of each cluster: what every test needs costs no process."""
+    clients = {name: Api(cluster) for name, cluster in fleet.clusters.items()}
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
 @pytest.fixture
-def namespace(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[str]:
+def namespace(request: pytest.FixtureRequest, apis: dict[str, Api]) -> Iterator[str]:
     """Name of a new namespace upstream."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:30].strip("-")
     name = f"{words}-{uuid.uuid4().hex[:8]}"
-    kubectl("upstream", "create", "namespace", name)
+    apis["upstream"].create("namespace", "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
-    for cluster in kubectl.fleet.clusters:
-        kubectl(cluster, "delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    for api in apis.values():
+        api.delete("namespace", "", name)
 
 
 @pytest.fixture

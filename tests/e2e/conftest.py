@@ -83,8 +83,8 @@ def _room(installation: Installation, name: str) -> Iterator[str]:
     namespace = f"{words}-{uuid.uuid4().hex[:6]}"
     installation.kubectl("upstream", "create", "namespace", namespace)
     yield namespace
-    for cluster in installation.fleet.clusters:
-        installation.kubectl(cluster, "delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+    for api in installation.api.values():
+        api.delete("namespace", "", namespace)
 
 
 @pytest.fixture

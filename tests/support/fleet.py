@@ -18,7 +18,7 @@ from deploy.local.local import LocalProvider
 from deploy.local.plan import FleetRequest
 
 REUSE_VARIABLE = "SYNCLINE_TEST_FLEET"
-REAL_FIXTURES = frozenset({"fleet", "own_fleet", "namespace", "kubectl"})
+REAL_FIXTURES = frozenset({"fleet", "own_fleet", "namespace", "kubectl", "apis"})
 
 T = TypeVar("T")
 
