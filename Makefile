@@ -13,7 +13,6 @@ PYTHON   ?= python3
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
-SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder # files side by side, the long ones first
 GROUND = $(BIN)/python -m deploy.local
 LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
@@ -31,7 +30,7 @@ demo: $(READY) ## fresh clone to a running example: control planes, operator, ta
 
 test: $(READY) ## everything needed, then all tests, real control planes included
 	@$(GROUND) assets > /dev/null
-	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 up: $(READY) ## start a fleet: one upstream and the TARGETS
 	@$(GROUND) up --dir $(DIR) --provider $(PROVIDER) --targets $(TARGETS) \
@@ -73,7 +72,7 @@ nightly: $(READY) ## what takes long: MINUTES of churn over failing links, then 
 cover: $(READY) ## branch coverage of all tests, subprocesses included; fails under 85 %
 	@$(GROUND) assets > /dev/null
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -31,14 +31,12 @@ settings.register_profile("explore", _CALM, max_examples=2000)
 settings.load_profile("repeatable")
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what needs control planes, so that nobody has to remember it. That is slow, and begins first."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs control planes, so that nobody has to remember it."""
     for item in items:
         if isinstance(item, pytest.Function) and REAL_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.real)
-    yield
-    items.sort(key=lambda item: item.get_closest_marker("real") is None)
 
 
 @pytest.fixture(scope="session")
