@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
+from status.aggregator import Aggregator
 from status.patch import CONTENT_TYPE, status_patch
 from syncer.api.keys import ObjectKey
 from syncer.api.names import STATUS_MANAGER, SYNCED_FINALIZER, Reason
@@ -93,12 +94,13 @@ class StatusWriter:
 
     async def _status(self, source: Source, item: KubeObject) -> None:
         """Write the merged status if it differs from the newest that we know."""
-        if source.aggregator is None or (item.terminating and not source.plan.assignments):
+        aggregator = source.aggregator  # the source may be deleted, and lose it, while the server answers
+        if aggregator is None or (item.terminating and not source.plan.assignments):
             return
         manifest = (source.status_live or item).manifest()
-        if await self._foreign(source, item, manifest):
+        if await self._foreign(source, item, manifest, aggregator):
             return
-        status = source.aggregator.status(manifest, now=self._now())
+        status = aggregator.status(manifest, now=self._now())
         if status is None:
             if not source.asked_again:  # targets that stay silent are only waited for so long
                 source.asked_again = True
@@ -109,7 +111,7 @@ class StatusWriter:
         answer = await self._upstream.patch(
             source.info, item.namespace, item.name, body, CONTENT_TYPE, subresource="status", manager=STATUS_MANAGER
         )
-        source.aggregator.wrote(status, answer.manifest())
+        aggregator.wrote(status, answer.manifest())
         known = source.object
         source.status_live = answer if known is None or version(known) < version(answer) else None
         seen = source.status_seen
@@ -117,14 +119,15 @@ class StatusWriter:
         if seen:
             self._metrics.status_latency_seconds.observe(self._mono() - seen)
 
-    async def _foreign(self, source: Source, item: KubeObject, manifest: Mapping[str, Any]) -> bool:
+    async def _foreign(
+        self, source: Source, item: KubeObject, manifest: Mapping[str, Any], aggregator: Aggregator
+    ) -> bool:
         """Whether an upstream controller writes this status, too; judged by content first, then by field ownership."""
-        assert source.aggregator is not None
-        if not source.aggregator.foreign_writer(manifest):
+        if not aggregator.foreign_writer(manifest):
             return False
         self._written[source.key] = self._mono()
         live = await self._upstream.get_json(source.info.path(item.namespace, item.name))
-        if not source.aggregator.foreign_writer(live):
+        if not aggregator.foreign_writer(live):
             return False
         self._trouble(source, Reason.UPSTREAM_CONTROLLER_ACTIVE, "a controller upstream writes this status, too")
         return True

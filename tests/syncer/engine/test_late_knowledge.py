@@ -8,6 +8,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from status.report import Health
 from syncer.api.keys import GroupResource, SyncKey
 from syncer.api.names import GROUP, SYNCED_FINALIZER, Reason
 from syncer.engine import actions as do
@@ -27,6 +28,7 @@ from syncer.kube.informer import Informer
 from syncer.kube.objects import KubeObject, decode_object
 from syncer.metrics import Metrics
 from tests.support.objects import LIVE_UID, OWNED, deployment, live, marked, situation, wanted
+from tests.syncer.engine.test_problems import report
 from tests.syncer.engine.worlds import DEPLOYMENTS, Mirror, Realm
 
 SYNC_TARGETS = GroupResource(GROUP, "synctargets")
@@ -284,3 +286,23 @@ async def test_the_answer_to_a_finalizer_write_never_replaces_something_newer(se
     writer = StatusWriter(realm.world, Sight(realm.discovery), cast(Any, client), Metrics(), lambda *_: None)
     await writer._finalizer(source)
     assert source.object is (newer if seen > 60 else answer)
+
+
+async def test_a_source_that_is_deleted_while_its_status_is_written_is_no_fault() -> None:
+    """The watch may tell of the deletion before the answer to the write is there."""
+    realm = Realm()
+    realm.target("east")
+    realm.place()
+    source = realm.deployment()
+    realm.land(source, "east")
+    report(source, "east", Health.HEALTHY)
+    before = source.object
+    assert before is not None
+
+    def meanwhile() -> None:
+        source.object = source.aggregator = None
+
+    client = Upstream(upstream_object(60), meanwhile)
+    writer = StatusWriter(realm.world, Sight(realm.discovery), cast(Any, client), Metrics(), lambda *_: None)
+    await writer._status(source, before)
+    assert source.aggregator is None
