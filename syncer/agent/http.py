@@ -11,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from syncer.errors import SyncError
+from syncer.kube.connector import TcpConnector
 from tunneler.errors import TunnelError
 from tunneler.links.proxies import Proxy, choose_proxy
 
@@ -86,13 +87,17 @@ async def send(
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session,
+            aiohttp.ClientSession(
+                connector=TcpConnector(ssl=tls),
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            ) as session,
             session.request(
                 method,
                 URL(f"{route.hub}{path}"),
                 data=body,
                 headers={"Content-Type": "application/json", **(headers or {})} if body is not None else headers,
-                ssl=tls,
                 proxy=proxy,
                 proxy_headers={"Proxy-Authorization": authorization} if authorization else None,
                 allow_redirects=False,

@@ -29,6 +29,7 @@ from syncer.hub.agent_certificates import issue
 from syncer.hub.certificates import KeyPair, authority_hash, make_authority
 from syncer.hub.hub import AGENT_CA_SECRET, CA_SECRET
 from syncer.hub.identity import read_identity
+from syncer.kube.connector import TcpConnector
 from tests.e2e.test_tunnel import QUICK_PROBES, TARGET, away, back, fresh, tunnel_status, uid_of_web, value
 from tests.support.agent import Agent, join, join_command, new_token
 from tests.support.api import MERGE
@@ -220,7 +221,7 @@ def test_a_target_that_accepts_and_never_answers_fails_each_call_and_keeps_none(
         here = psutil.Process()
         held = here.num_fds()
         limit = aiohttp.ClientTimeout(total=3)
-        async with aiohttp.ClientSession(timeout=limit, connector=aiohttp.TCPConnector(limit=0, ssl=caller)) as session:
+        async with aiohttp.ClientSession(timeout=limit, connector=TcpConnector(limit=0, ssl=caller)) as session:
 
             async def one() -> int:
                 try:

@@ -34,6 +34,7 @@ from syncer.hub.hub import AGENT_CA_SECRET
 from syncer.hub.identity import Closed, Identities
 from syncer.hub.registered import Registered
 from syncer.kube.client import ClusterClient
+from syncer.kube.connector import TcpConnector
 from syncer.kube.credentials import ClusterCredentials
 from tests.support.api import Api
 from tests.support.fleet import Kubectl, eventually, start_fleet, stop_fleet, wait_until
@@ -242,7 +243,7 @@ async def ask(ground: Ground, token: dict[str, str], key: Any, uid: str, *, requ
     }
     context = ssl.create_default_context(cadata=authority)
     async with (
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(connector=TcpConnector()) as session,
         session.post(
             f"{token['hub']}/registrations/v1",
             json=body, ssl=context, headers={"Authorization": f"Bearer {token['token']}"},
@@ -369,7 +370,7 @@ def matrix(upstream: Api) -> list[tuple[str, str]]:
 
 async def statuses(base: str, tls: ssl.SSLContext, asked: list[tuple[str, str]], **headers: str) -> Counter[int]:
     """What each request is answered with."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=8)) as session:
+    async with aiohttp.ClientSession(connector=TcpConnector(ssl=tls, limit=8)) as session:
 
         async def one(method: str, path: str) -> int:
             async with session.request(method, base + path, headers=headers) as answer:
@@ -411,7 +412,7 @@ async def test_an_agent_renews_for_itself_alone(ground: Ground, name: str, tmp_p
     credentials = AgentCredentials(tmp_path / "c")
     body = {"clusterUID": credentials.cluster_uid, "request": certificate_request(new_key(), f"{name}x")}
     async with (
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(connector=TcpConnector()) as session,
         session.post(f"{credentials.hub}/registrations/v1/renew", json=body, ssl=credentials.context()) as answer,
     ):
         assert answer.status == 403
