@@ -62,7 +62,7 @@ class Api:
                 self._connection.request(method, path, data, headers)
                 answer = self._connection.getresponse()
                 return answer.status, json.loads(answer.read())
-            except (http.client.HTTPException, ConnectionError):
+            except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):
                 self._connection.close()
                 if attempt == 2:
                     raise
