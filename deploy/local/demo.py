@@ -137,7 +137,8 @@ class Demo:
         registration = f"{TUNNELLED_TARGET}-{token['token'].partition('.')[0]}"
         try:
             shell.show(f"kubectl wait --for=create clusterregistration/{registration} --timeout={JOIN_SECONDS}s")
-            shell.show(f"syncline approve {TUNNELLED_TARGET}")
+            # By name: an earlier run may have been interrupted between its question and the answer.
+            shell.show(f"syncline approve {TUNNELLED_TARGET} --registration {registration}")
             if joining.wait():
                 raise GroundError("`syncline join` failed", hint="what it said is above")
         finally:

@@ -78,6 +78,30 @@ def test_the_policy_of_the_agent_is_the_default_and_the_shop_s_own_kind() -> Non
     assert example.model_copy(update={"sync": example.sync[1:]}) == default
 
 
+class Noted:
+    """A shell that does nothing, and knows what it was told."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def show(self, command: str) -> None:
+        self.shown.append(command)
+
+    def ask(self, command: str) -> bytes:
+        return json.dumps({"hub": "https://127.0.0.1:1", "token": "id1.secret", "caHash": "sha256:0"}).encode()
+
+    def start(self, command: str, *, given: str) -> SimpleNamespace:
+        return SimpleNamespace(wait=lambda: 0, kill=lambda: None)
+
+
+def test_what_an_interrupted_run_asked_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """Its registration may still wait for an answer, and an approval without a name would not say which one."""
+    west = SimpleNamespace(kubeconfig=tmp_path / "kubeconfig")
+    shell = Noted()
+    Demo(tmp_path).join(cast(Fleet, SimpleNamespace(folder=tmp_path, targets={"west": west})), cast(Shell, shell))
+    assert shell.shown[-1] == "syncline approve west --registration west-id1"
+
+
 @pytest.mark.real
 @pytest.mark.timeout(600)
 def test_the_demo_runs_twice_and_down_leaves_nothing(tmp_path: Path) -> None:
