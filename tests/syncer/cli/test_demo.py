@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 
 from deploy.local.assets import find
-from deploy.local.demo import AGENT, OPERATOR, REPOSITORY, TUNNELLED, Shell, _ready, pipeline
+from deploy.local.demo import AGENT, OPERATOR, REPOSITORY, TUNNELLED, Demo, Shell, _ready, pipeline
 from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
 from syncer.agent.policy import parse_policy
