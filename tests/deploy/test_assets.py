@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -103,7 +103,9 @@ def test_the_cache_folder_changes_with_the_pins(environ: dict[str, str], monkeyp
     assert assets.cache_folder(environ) != before
 
 
-def fake_compile(go: Path, folder: Path, environ: Mapping[str, str], report: build.Report) -> None:
+def fake_compile(
+    go: Path, modules: Sequence[assets.Module], folder: Path, environ: Mapping[str, str], report: build.Report
+) -> None:
     """Stands in for the compiler: the binaries it gives only print a version."""
     fill(folder)
     (folder / "kube-apiserver").write_text(f"#!/bin/sh\necho Kubernetes {assets.KUBERNETES_VERSION}\n")
@@ -144,7 +146,7 @@ def test_what_a_killed_build_left_is_removed_and_its_folder_replaced(
 
 
 def test_a_build_of_the_wrong_version_is_not_kept(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_compile", lambda go, folder, environ, report: fill(folder))
+    monkeypatch.setattr(build, "_compile", lambda go, modules, folder, environ, report: fill(folder))
     monkeypatch.setattr(build, "find_go", lambda environ, report: Path("go"))
     with pytest.raises(GroundError, match=r"says version nothing, not v1\.36\.4"):
         build.ensure(environ, lambda line: None)
