@@ -157,6 +157,7 @@ class Operator:
             authority,
             url=settings.hub_url,
             replica_url=settings.replica_url,
+            names=settings.hub_names,
             clients=self._agents.bundle + b"\n" + authority.bundle,
         )
         api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)

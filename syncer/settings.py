@@ -111,13 +111,16 @@ def _parse_webhooks(value: object) -> object:
     return {False: "off", True: "auto"}.get(value, value) if isinstance(value, bool) else value
 
 
-def _parse_globs(value: object) -> object:
+def _parse_list(value: object) -> object:
     """`edge-*,region=eu*` as it stands in a flag or a variable; YAML may give a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 BindField = Annotated[Bind, NoDecode, BeforeValidator(parse_bind)]
+_SERVICE_NAME: Final = r"service://[a-z]([a-z0-9-]{0,61}[a-z0-9])?\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.svc:\d{1,5}"
 Url = Annotated[str, Field(pattern=r"^https://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]
+
+WebhookUrl = Annotated[str, Field(pattern=rf"^(https://[^\s/?#@]+(/[^\s?#]*)?|{_SERVICE_NAME})$", max_length=2048)]
 
 
 class OperatorSettings(BaseSettings):
@@ -136,6 +139,9 @@ class OperatorSettings(BaseSettings):
     hub_url: Url | None = Field(
         None, description="https:// URL under which people reach the hub; default: made from hub-bind"
     )
+    hub_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
+        (), description="further host names and addresses for the hub's certificate, beside those of the URLs"
+    )
     replica_url: Annotated[Url, Field(max_length=512)] | None = Field(
         None,
         description="https:// URL under which agents and replicas reach this one replica; default: made from hub-bind",
@@ -146,9 +152,10 @@ class OperatorSettings(BaseSettings):
     webhook_bind: BindField = Field(
         Bind("127.0.0.1", 0), description="HOST:PORT of the admission webhooks; port 0: any free one"
     )
-    webhook_url: Url | None = Field(
+    webhook_url: WebhookUrl | None = Field(
         None,
-        description="https:// URL under which the API server reaches the webhooks, one for all replicas; "
+        description="https:// URL under which the API server reaches the webhooks, one for all replicas, or "
+        "service://NAME.NAMESPACE.svc:PORT, a Service of its own cluster; "
         "default: made from webhook-bind, for the one replica that is registered",
     )
     leader_elect: bool = Field(
@@ -166,7 +173,7 @@ class OperatorSettings(BaseSettings):
     probe_timeout_seconds: float = Field(5, gt=0, le=60, description="s after which a probe counts as failed")
     # One lost packet must not move work: three failures in a row, the last two asked for quickly.
     probe_failures: int = Field(3, ge=1, le=100, description="failed probes in a row that make a target not Ready")
-    approve_registrations: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_globs)] = Field(
+    approve_registrations: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
         (), description="globs of names, and KEY=GLOB of labels, of clusters that join without approval by a person"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -27,6 +27,7 @@ def operator(
     hub_url: Annotated[
         Text, _flag("URL", "https:// URL under which people reach the hub; default: from hub-bind.")
     ] = None,
+    hub_names: Annotated[Text, _flag("NAME,…", "Further names and addresses for the hub's certificate.")] = None,
     replica_url: Annotated[
         Text, _flag("URL", "https:// URL of this one replica, for agents and other replicas; default: from hub-bind.")
     ] = None,
@@ -34,7 +35,10 @@ def operator(
         Text, _flag("auto|off", "Admission webhooks; off: the same rules when reconciling (auto).")
     ] = None,
     webhook_bind: Annotated[Text, _flag("HOST:PORT", "Admission webhooks; port 0: a free one (127.0.0.1:0).")] = None,
-    webhook_url: Annotated[Text, _flag("URL", "https:// URL under which the API server reaches the webhooks.")] = None,
+    webhook_url: Annotated[
+        Text,
+        _flag("URL", "How the API server reaches the webhooks: https://…, or service://NAME.NAMESPACE.svc:PORT."),
+    ] = None,
     leader_elect: Annotated[
         bool | None,
         typer.Option("--leader-elect/--no-leader-elect", help="Several replicas elect one that works (on)."),

@@ -7,6 +7,7 @@ import base64
 import binascii
 import socket
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -146,16 +147,19 @@ class Hub:
         *,
         url: str | None,
         replica_url: str | None = None,
+        names: Sequence[str] = (),
         clients: bytes = b"",
     ) -> None:
         """Args:
         url, replica_url: `--hub-url`, `--replica-url`; None makes them from the bound address.
+        names: for the certificate, beside those of the URLs.
         clients: authorities of certificates that the TLS handshake takes beside those of upstream's users, PEM.
         """
         self._client = client
         self._authority = authority
         self._configured_url = url
         self._configured_replica_url = replica_url
+        self._names = names
         self._context = server_context()
         if clients:
             self._context.load_verify_locations(cadata=clients.decode("ascii"))
@@ -183,7 +187,8 @@ class Hub:
 
     async def start(self, app: web.Application, bind: Bind) -> None:
         """Listen. Raises StartError if the address cannot be used."""
-        self._hosts = {"localhost", "127.0.0.1", "::1", socket.gethostname(), bind.host} - {"0.0.0.0", "::"}  # noqa: S104
+        own = {"localhost", "127.0.0.1", "::1", socket.gethostname(), bind.host, *self._names}
+        self._hosts = own - {"0.0.0.0", "::"}  # noqa: S104
         for url in (self._configured_url, self._configured_replica_url):
             if url:
                 self._hosts.add(urlsplit(url).hostname or "localhost")

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -17,6 +18,7 @@ from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 from syncer.webhooks.rules import KINDS
 
 NAME: Final = GROUP
+SERVICE: Final = "service://"
 _API: Final = "admissionregistration.k8s.io/v1"
 _VALIDATING: Final = "validatingwebhookconfigurations"
 _MUTATING: Final = "mutatingwebhookconfigurations"
@@ -38,7 +40,8 @@ def configurations(url: str, ca_bundle: bytes) -> dict[str, dict[str, Any]]:
     """Both configurations as manifests, `{plural resource: manifest}`.
 
     Args:
-        url: where the API server reaches the webhooks, without a trailing slash.
+        url: where the API server reaches the webhooks, without a trailing slash; `service://NAME.NAMESPACE.svc:PORT`
+            is a Service of its cluster, whose name it does not ask DNS for.
         ca_bundle: PEM.
     """
     validating = _webhook(VALIDATE, [model.plural for model in KINDS.values()], url, ca_bundle)
@@ -66,7 +69,7 @@ async def registered(client: RawClient) -> Registered | None:
     found = await _read(client, _VALIDATING)
     for webhook in found.get("webhooks") or () if found else ():
         config = webhook.get("clientConfig") or {}
-        url = str(config.get("url") or "")
+        url = _url(config)
         if webhook.get("name") == f"{VALIDATE}.webhooks.{GROUP}" and url:
             with suppress(ValueError):  # no base64: nobody is asked there
                 return Registered(url.removesuffix(f"/{VALIDATE}"), base64.b64decode(config.get("caBundle") or ""))
@@ -127,6 +130,23 @@ async def withdraw(client: RawClient) -> None:
             await client.request("DELETE", f"/apis/{_API}/{plural}/{NAME}")
 
 
+def _address(url: str, handler: str) -> dict[str, Any]:
+    """Where a webhook is, in the words of `clientConfig`."""
+    if not url.startswith(SERVICE):
+        return {"url": f"{url}/{handler}"}
+    parts = urlsplit(url)
+    name, namespace = (parts.hostname or "").split(".")[:2]
+    return {"service": {"namespace": namespace, "name": name, "port": parts.port or 443, "path": f"/{handler}"}}
+
+
+def _url(config: Mapping[str, Any]) -> str:
+    """The other way round."""
+    service = config.get("service")
+    if not service:
+        return str(config.get("url") or "")
+    return f"{SERVICE}{service['name']}.{service['namespace']}.svc:{service.get('port', 443)}{service.get('path', '')}"
+
+
 def _manifest(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": _API, "kind": kind, "metadata": {"name": NAME}, "webhooks": [webhook]}
 
@@ -141,7 +161,7 @@ def _webhook(handler: str, resources: list[str], url: str, ca_bundle: bytes) -> 
     }
     return {
         "name": f"{handler}.webhooks.{GROUP}",
-        "clientConfig": {"url": f"{url}/{handler}", "caBundle": base64.b64encode(ca_bundle).decode()},
+        "clientConfig": {**_address(url, handler), "caBundle": base64.b64encode(ca_bundle).decode()},
         "rules": [rule],
         "matchConditions": _CONDITIONS,
         "failurePolicy": "Fail",

@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "http_bind": ("127.0.0.1:1", Bind("127.0.0.1", 1)),
     "hub_bind": ("[::1]:65535", Bind("::1", 65535)),
     "hub_url": ("https://hub.example:8443", "https://hub.example:8443"),
+    "hub_names": ("hub.svc, 10.0.0.9", ("hub.svc", "10.0.0.9")),
     "replica_url": ("https://10.0.0.7:8443", "https://10.0.0.7:8443"),
     "webhooks": ("off", "off"),
     "webhook_bind": ("[::1]:9443", Bind("::1", 9443)),
@@ -188,6 +189,14 @@ def test_webhooks_on_all_addresses_need_to_say_where_they_are_reached() -> None:
         load_settings({"webhook_bind": ":9443"})
     assert load_settings({"webhook_bind": ":9443", "webhook_url": "https://webhooks.example"}).webhook_bind.port == 9443
     assert load_settings({"webhook_bind": ":9443", "webhooks": "off"}).webhooks == "off"
+
+
+def test_a_service_for_the_webhooks_is_named_in_full() -> None:
+    given = {"webhook_bind": ":9443", "webhook_url": "service://syncline-webhook.syncline-system.svc:443"}
+    assert load_settings(given).webhook_url == given["webhook_url"]
+    for wrong in ("service://syncline-webhook", "service://a.b.svc", "service://a.b.c.svc:443", "http://a.b.svc:443"):
+        with pytest.raises(SettingsError, match="--webhook-url"):
+            load_settings({"webhook_url": wrong})
 
 
 def test_settings_cannot_be_changed_after_start() -> None:

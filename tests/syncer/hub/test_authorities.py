@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator
@@ -103,6 +104,21 @@ def signed_by(credentials: AgentCredentials, authority: KeyPair) -> bool:
     except Exception:
         return False
     return True
+
+
+async def test_the_certificate_holds_the_names_that_were_asked_for() -> None:
+    """A Service, or an address before it: clients that come that way check the name they dialled."""
+    client: Any = Upstream()
+    made = Hub(client, A, url="https://hub.example", names=("syncline-hub.syncline-system.svc", "10.0.0.9"))
+    await made.start(web.Application(), Bind("127.0.0.1", 0))
+    try:
+        context = ssl.create_default_context(cadata=A.certificate.decode())
+        for name in ("hub.example", "syncline-hub.syncline-system.svc", "10.0.0.9"):
+            port = made._listener.bind.port if made._listener else 0
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+            writer.close()
+    finally:
+        await made.close()
 
 
 async def test_both_authorities_are_replaced_in_three_steps_and_agents_go_on(tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ async def test_nothing_is_written_where_nothing_differs() -> None:
     assert await registered(store) is None
 
 
+async def test_a_service_is_named_as_such_and_read_back_as_it_was_written() -> None:
+    """API servers do not ask their cluster's DNS, so an address ending in .svc would lead nowhere."""
+    store, url = Store(), "service://syncline-webhook.syncline-system.svc:443"
+    assert await publish(store, url, CA)
+    config = store.items["validatingwebhookconfigurations"]["webhooks"][0]["clientConfig"]
+    named = {"namespace": "syncline-system", "name": "syncline-webhook", "port": 443, "path": "/validate"}
+    assert config == {"service": named, "caBundle": config["caBundle"]}
+    assert await registered(store) == Registered(url, CA)
+    assert not await publish(store, url, CA)
+
+
 async def test_a_leader_that_stays_writes_once_and_repairs_what_others_changed() -> None:
     store = Store()
     leader = Replica(store, Replicas(A), A, leads=True)
