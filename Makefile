@@ -18,7 +18,7 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets docs lock
+.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets docs charts lock
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,10 +58,11 @@ fmt: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-verify: $(READY) ## fail when a generated file or docs/testing.md is not what its source gives
+verify: $(READY) ## fail when a generated file, a rendered manifest or docs/testing.md is not what its source gives
 	$(BIN)/python -m syncer.api.crds --check
 	$(BIN)/python -m syncer.api.reference --check
 	$(BIN)/python -m tests.ids --check
+	$(BIN)/python -m deploy.helm --check
 
 nightly: $(READY) ## what takes long: MINUTES of churn over failing links, then faults that last, 1,000 agents, 10,000 histories
 	@$(GROUND) assets > /dev/null
@@ -89,6 +90,9 @@ assets: $(READY) ## find or build the control-plane binaries and print their fol
 docs: $(READY) ## write docs/api-reference.md from the models, and into docs/testing.md which test covers what
 	$(BIN)/python -m syncer.api.reference
 	$(BIN)/python -m tests.ids
+
+charts: $(READY) ## copy CRDs and roles into the charts, and render deploy/manifests from them
+	$(BIN)/python -m deploy.helm
 
 lock: $(READY) ## choose the versions of all dependencies anew, with hashes
 	$(LOCK) --upgrade --extra dev -o requirements-dev.txt pyproject.toml

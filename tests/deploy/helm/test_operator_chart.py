@@ -1,0 +1,108 @@
+"""The operator's chart: what it refuses, what it renders in each mode, and that it asks for no more than it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.helm.render import CHARTS, copies, manifests
+from deploy.helm.tool import run
+from deploy.local.errors import GroundError
+from tests.deploy.helm.conftest import Render
+
+HOST = {"upstream.mode": "host"}
+EXTERNAL = {"upstream.mode": "external", "upstream.external.kubeconfigSecret.name": "up"}
+MODES = {"host": HOST, "external": EXTERNAL, "hosted": {"upstream.mode": "hosted"}}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_helm_lint_finds_nothing(helm: Path, mode: str) -> None:
+    sets = [word for path, value in MODES[mode].items() for word in ("--set", f"{path}={value}")]
+    assert "0 chart(s) failed" in run(helm, ["lint", "--strict", str(CHARTS / "syncline"), *sets])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("replicas", "two", "at '/replicas': got string, want integer"),
+        ("replicas", "0", "at '/replicas'"),
+        ("hub.externalUrl", "https://hub", "at '/hub': additional properties 'externalUrl' not allowed"),
+        ("hub.externalURL", "http://hub", "at '/hub/externalURL'"),
+        ("image.digest", "sha256:12", "at '/image/digest'"),
+        ("upstream.mode", "inside", "at '/upstream/mode': value must be one of 'hosted', 'external', 'host'"),
+        ("webhooks.mode", "on", "at '/webhooks/mode'"),
+        ("upstream.mode", "external", "needs upstream.external.kubeconfigSecret.name"),
+        ("hub.ingress.enabled", "true", "set hub.externalURL"),
+        ("serviceMonitor.enabled", "true", "needs serviceMonitor.tokenSecret.name"),
+        ("nonsense", "1", "additional properties 'nonsense' not allowed"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_place(render: Render, path: str, value: str, said: str) -> None:
+    with pytest.raises(GroundError) as caught:
+        render("syncline", {path: value})
+    assert said in str(caught.value)
+
+
+def test_files_of_the_charts_and_the_manifests_are_up_to_date(helm: Path) -> None:
+    for path, text in (copies() | manifests(helm)).items():
+        assert path.read_text() == text, f"{path}: run python -m deploy.helm"
+
+
+def _arguments(objects: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+    (container,) = objects["Deployment", "syncline-operator"]["spec"]["template"]["spec"]["containers"]
+    arguments: list[str] = container["args"]
+    return arguments
+
+
+def test_mode_host_reaches_the_webhooks_by_their_service(render: Render) -> None:
+    """API servers do not ask their cluster's DNS. The configurations belong to the release: uninstall removes them."""
+    objects = render("syncline", HOST)
+    assert "--webhook-url=service://syncline-webhook.syncline-system.svc:443" in _arguments(objects)
+    assert not any(argument.startswith("--kubeconfig") for argument in _arguments(objects))
+    assert ("ValidatingWebhookConfiguration", "syncline.io") in objects
+    assert ("ClusterRole", "syncline-operator-webhooks") not in objects
+    assert ("CustomResourceDefinition", "placements.syncline.io") in objects
+
+
+def test_mode_external_keeps_to_its_kubeconfig(render: Render) -> None:
+    """Nothing of upstream is put into this cluster: no kinds, no roles, no webhooks, no token of it."""
+    objects = render("syncline", EXTERNAL)
+    kinds = {kind for kind, _ in objects}
+    assert kinds == {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount"}
+    assert "--webhooks=off" in _arguments(objects)
+    assert "--kubeconfig=/etc/syncline/upstream/kubeconfig" in _arguments(objects)
+    pod = objects["Deployment", "syncline-operator"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    with_webhooks = render("syncline", {**EXTERNAL, "webhooks.url": "https://hooks.example/"})
+    assert "--webhook-url=https://hooks.example" in _arguments(with_webhooks)
+
+
+def test_crds_outlive_an_uninstall(render: Render) -> None:
+    """Their end would take every placement along."""
+    for (kind, _), manifest in render("syncline", HOST).items():
+        kept = manifest["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+        assert kept == (kind == "CustomResourceDefinition")
+
+
+def test_a_digest_wins_over_the_tag(render: Render) -> None:
+    digest = "sha256:" + "a" * 64
+    objects = render("syncline", {"image.digest": digest, "image.tag": "x", "image.registry": "mirror.example:5000"})
+    (container,) = objects["Deployment", "syncline-operator"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"mirror.example:5000/syncline/syncline@{digest}"
+
+
+def test_the_hub_is_where_the_values_say(render: Render) -> None:
+    assert "--hub-url=https://syncline-hub.syncline-system.svc:8443" in _arguments(render("syncline"))
+    given = {
+        "hub.externalURL": "https://hub.example.com:443/",
+        "hub.ingress.enabled": "true",
+        "hub.names[0]": "10.0.0.9",
+    }
+    objects = render("syncline", {**given, "hub.service.type": "NodePort", "hub.service.nodePort": "30443"})
+    assert "--hub-url=https://hub.example.com:443" in _arguments(objects)
+    (names,) = [argument for argument in _arguments(objects) if argument.startswith("--hub-names=")]
+    assert names.endswith("syncline-hub.syncline-system.svc,hub.example.com,10.0.0.9")
+    assert objects["Ingress", "syncline-hub"]["spec"]["rules"][0]["host"] == "hub.example.com"
+    assert objects["Service", "syncline-hub"]["spec"]["ports"][0]["nodePort"] == 30443
