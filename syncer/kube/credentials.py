@@ -21,12 +21,29 @@ from syncer.api.names import Reason
 from syncer.errors import TerminalError
 from syncer.kube.errors import Unreachable
 from syncer.kube.kubeconfig import Access, ExecPlugin, Source, parse_kubeconfig
+from tunneler.errors import TunnelError
+from tunneler.links.proxies import choose_proxy
 
 FILE_REFRESH_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 5.0  # after a refresh that failed while an older credential is still there
 PLUGIN_TIMEOUT_SECONDS: Final = 30.0
 EXPIRY_MARGIN_SECONDS: Final = 30.0
 SERVICE_ACCOUNT_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def environment_proxy(server: str, environ: Mapping[str, str]) -> str | None:
+    """HTTPS_PROXY as a URL, if it is for that server; kubectl does the same.
+
+    Raises:
+        TerminalError: it is no URL of an HTTP proxy. The message does not repeat it: it may hold a password.
+    """
+    try:
+        if choose_proxy(server, environ) is None:
+            return None
+    except TunnelError as error:
+        raise TerminalError(Reason.INVALID, f"HTTPS_PROXY: {error}") from error
+    text = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
+    return text if "://" in text else f"http://{text}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class ClusterCredentials:
 
     def __init__(self, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._access = access
+        self._proxy = access.proxy or environment_proxy(access.server, os.environ)
         self._clock = clock
         self._lock = asyncio.Lock()
         self._grant: Grant | None = None
@@ -121,7 +139,8 @@ class ClusterCredentials:
 
     @property
     def proxy(self) -> str | None:
-        return self._access.proxy
+        """URL of the HTTP proxy: `proxy-url`, else HTTPS_PROXY unless NO_PROXY names the server."""
+        return self._proxy
 
     @property
     def untrusted(self) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from syncer.errors import NotLeadingError, TransientError
+from syncer.errors import NotLeadingError, TerminalError, TransientError
 from syncer.kube import client as module
 from syncer.kube.client import JSON_PATCH, ClusterClient
 from syncer.kube.credentials import ClusterCredentials
@@ -414,3 +414,42 @@ async def test_names_of_untrusted_servers_do_not_lead_to_metadata(monkeypatch: p
     with pytest.raises(Unreachable, match="metadata"):
         await client.get_json("/version")
     await client.close()
+
+
+async def test_https_proxy_is_used_unless_no_proxy_names_the_server(
+    tls: tuple[str, trustme.CA], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the proxy knows where `api.internal` is; TLS goes through it to the server."""
+    server, ca = tls
+    port = int(server.rpartition(":")[2])
+    asked: list[bytes] = []
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
+
+    proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("NO_PROXY", ".svc")
+    access = Access(f"https://api.internal:{port}", ca=Source(ca.cert_pem.bytes()))
+    client = ClusterClient(ClusterCredentials(access), name="east")
+    assert "peer" in await client.get_json("/version")
+    assert asked[0].startswith(f"CONNECT api.internal:{port} HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic" in asked[0]
+    await client.close()
+    proxy.close()
+    monkeypatch.setenv("NO_PROXY", ".svc,.internal")
+    assert ClusterCredentials(access).proxy is None
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:secret@proxy")
+    with pytest.raises(TerminalError, match="HTTPS_PROXY: the proxy must be http://") as refused:
+        ClusterCredentials(access)
+    assert "secret" not in str(refused.value)
