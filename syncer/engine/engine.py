@@ -446,15 +446,16 @@ class Engine:
             )
             and not self.sight.blind(None)
             and not len(self.world.queue)
+            and not self.world.queue.in_hand  # a pass that asks for evidence may end as one that waits for consent
         )
 
     async def _record_api(self) -> None:
         try:
             await self._guard.record()
-            self.world.left_behind = False
             self.world.acknowledged.clear()  # that was for the leftovers of one re-installation
         except SyncError as error:
             log.debug("CRDs not recorded", error=str(error))
+        self.world.left_behind = self._guard.reinstalled
 
     async def _reselect(self) -> None:
         while True:

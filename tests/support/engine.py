@@ -17,12 +17,13 @@ from typing import Any
 import orjson
 
 from deploy.local.fleet import Fleet
+from syncer.api.names import SYSTEM_NAMESPACE
 from syncer.engine.engine import Engine
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
-from syncer.kube.errors import NotFound
+from syncer.kube.errors import ApiError, NotFound
 from syncer.metrics import Metrics
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
@@ -32,12 +33,35 @@ CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 PATHS = {
     "namespace": "/api/v1/namespaces",
     "configmap": "/api/v1/configmaps",
+    "secret": "/api/v1/secrets",
+    "service": "/api/v1/services",
     "pod": "/api/v1/pods",
     "deployment": "/apis/apps/v1/deployments",
+    "statefulset": "/apis/apps/v1/statefulsets",
     "job": "/apis/batch/v1/jobs",
+    "crd": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    "clusterplacement": "/apis/syncline.io/v1alpha1/clusterplacements",
     "placement": "/apis/syncline.io/v1alpha1/placements",
     "synctarget": "/apis/syncline.io/v1alpha1/synctargets",
 }
+
+
+def path_of(kind: str, name: str, namespace: str = "") -> str:
+    """Path of an object whose kind is in PATHS."""
+    prefix, _, plural = PATHS[kind].rpartition("/")
+    where = f"namespaces/{namespace}/" if namespace else ""
+    return f"{prefix}/{where}{plural}/{name}"
+
+
+async def server_side_apply(client: ClusterClient, path: str, manifest: bytes) -> None:
+    """Apply YAML or JSON as kubectl would."""
+    await client.request(
+        "PATCH",
+        path,
+        params={"fieldManager": "kubectl", "force": "true"},
+        body=manifest,
+        content_type="application/apply-patch+yaml",
+    )
 
 
 class Running:
@@ -97,12 +121,11 @@ class Running:
         try:
             await self.stop()
         finally:
+            for name in self.targets.values():
+                with contextlib.suppress(ApiError):  # the test removed it, or its CRD
+                    await self._eyes["upstream"].request("DELETE", path_of("synctarget", name))
             for client in self._eyes.values():
                 await client.close()
-            names = self.targets.values()
-            await self.kubectl(
-                "upstream", "delete", "synctarget", *names, "--wait=false", "--ignore-not-found", check=False
-            )
 
     def eyes(self, cluster: str) -> ClusterClient:
         """An admin's client of a cluster, which the engine knows nothing of."""
@@ -124,17 +147,21 @@ class Running:
         return done.stdout + done.stderr
 
     async def apply(self, *manifests: Mapping[str, Any], cluster: str = "upstream") -> None:
-        """`kubectl apply` of some manifests."""
-        everything = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-        await self.kubectl(cluster, "apply", "-f", "-", stdin=orjson.dumps(everything).decode())
+        """`kubectl apply --server-side --force-conflicts` of some manifests, without the process where we know how."""
+        for manifest in manifests:
+            if (kind := manifest["kind"].lower()) in PATHS:
+                metadata = manifest["metadata"]
+                path = path_of(kind, metadata["name"], metadata.get("namespace", ""))
+                await server_side_apply(self._eyes[cluster], path, orjson.dumps(manifest))
+            else:
+                text = orjson.dumps(manifest).decode()
+                await self.kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
 
     async def get(self, cluster: str, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         """The object as JSON with managed fields, None if it is not there."""
         if kind in PATHS:
-            prefix, _, plural = PATHS[kind].rpartition("/")
-            where = f"namespaces/{namespace}/" if namespace else ""
             try:
-                return await self._eyes[cluster].get_json(f"{prefix}/{where}{plural}/{name}")
+                return await self._eyes[cluster].get_json(path_of(kind, name, namespace))
             except NotFound:
                 return None
         scope = ("-n", namespace) if namespace else ()
@@ -188,20 +215,28 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) 
 
 
 async def install(fleet: Fleet) -> None:
-    """Our CRDs and our namespace, upstream."""
-    await asyncio.to_thread(fleet.kubectl, "upstream", "apply", "--server-side", "-f", str(CRDS))
-    await asyncio.to_thread(
-        fleet.kubectl,
-        "upstream",
-        "wait",
-        "--for=condition=Established",
-        "crd",
-        "-l",
-        "app.kubernetes.io/part-of=syncline",
-        check=False,
-    )
-    with contextlib.suppress(Exception):
-        await asyncio.to_thread(fleet.kubectl, "upstream", "create", "namespace", "syncline-system")
+    """Our CRDs, served, and our namespace, upstream."""
+    client = ClusterClient(ClusterCredentials.from_kubeconfig(fleet.upstream.kubeconfig), name="upstream")
+    try:
+        files = {path_of("crd", file.stem): file.read_bytes() for file in CRDS.glob("*.yaml")}
+        for path, manifest in files.items():
+            await server_side_apply(client, path, manifest)
+        await server_side_apply(
+            client, path_of("namespace", SYSTEM_NAMESPACE), orjson.dumps(namespace(SYSTEM_NAMESPACE))
+        )
+        deadline = time.monotonic() + 30
+        for path in files:
+            while not established(await client.get_json(path)):
+                assert time.monotonic() < deadline, f"{path} is not established"
+                await asyncio.sleep(0.05)
+    finally:
+        await client.close()
+
+
+def established(crd: dict[str, Any]) -> bool:
+    """Whether an API server serves what a CRD says."""
+    conditions = crd.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def writes(run: Running, side: str = "", verb: str = "") -> int:
@@ -289,6 +324,10 @@ def placement(
             **spec,
         },
     }
+
+
+def namespace(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
 def config_map(name: str, namespace: str, **data: str) -> dict[str, Any]:

@@ -209,6 +209,25 @@ async def test_many_placements_that_go_at_once_ask_once_for_the_crds(monkeypatch
     assert checks == 1
 
 
+def test_what_earlier_crds_left_is_not_settled_while_a_pass_is_under_way() -> None:
+    """F60, P3: the pass may end as one that waits for a person; recorded too early, nobody could ever consent."""
+    realm = a_realm()
+    engine = Engine(
+        upstream=cast(Any, realm.upstream), hub_id=HUB, workspace=HUB, metrics=Metrics(), events=cast(Any, Silent())
+    )
+    engine.world, engine.sight = realm.world, realm.sight
+    for target in realm.world.targets.values():
+        target.swept = True
+    queue = realm.world.queue
+    keys = list(iter(lambda: queue.take(realm.now), None))
+    for key in keys[1:]:
+        queue.done(key)
+    assert not len(queue)
+    assert not engine._settled()
+    queue.done(keys[0])
+    assert engine._settled()
+
+
 def test_an_autoscaler_looks_at_what_it_scales_only() -> None:
     realm = a_realm()
     source = realm.deployment()
