@@ -159,6 +159,8 @@ class _Converter:
         result: Schema = {"type": "object", **_only(source, _TEXT), "properties": properties}
         if required := source.get("required"):
             result["required"] = required
+        if model.model_config.get("extra") == "allow":
+            result |= _FREE
         if model.rules:
             result["x-kubernetes-validations"] = [
                 {"rule": rule.expression, "message": rule.message} | ({"fieldPath": rule.path} if rule.path else {})

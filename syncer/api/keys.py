@@ -32,6 +32,12 @@ class ObjectKey(NamedTuple):
     group_resource: GroupResource
     namespace: str  # "" for cluster-scoped objects
     name: str
+    origin: str = ""  # uid of an object that a placement holds inline; "" for an object of the API server
+
+    @property
+    def place(self) -> ObjectKey:
+        """What all sources share that would stand at one place of a target."""
+        return self._replace(origin="") if self.origin else self
 
     def __str__(self) -> str:
         return (

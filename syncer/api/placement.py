@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from syncer.api.common import (
     MAX_ITEMS,
@@ -25,8 +25,13 @@ from syncer.api.common import (
 from syncer.api.transforms import Transform
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-API_VERSION_PATTERN = rf"^(\*|([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL})$"
-KIND_PATTERN = r"^(\*|[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?)$"
+_GROUP_VERSION = rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL}"
+API_VERSION_PATTERN = rf"^(\*|{_GROUP_VERSION})$"
+INLINE_API_VERSION_PATTERN = rf"^{_GROUP_VERSION}$"
+_KIND = r"[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?"
+KIND_PATTERN = rf"^(\*|{_KIND})$"
+INLINE_KIND_PATTERN = rf"^{_KIND}$"
+MAX_INLINE_BYTES = 1 << 20  # of all manifests of a placement as JSON: etcd takes 1.5 MiB of everything
 MAX_ERRORS = 10  # errors listed per target; the rest is a count
 MAX_COMPLETED_RUNS = 1000
 
@@ -162,10 +167,39 @@ class StatusPolicy(ApiModel):
     )
 
 
+class InlineMetadata(ApiModel):
+    """Metadata of an object in `manifests`; what only a server sets is left out on the way."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: NonEmpty
+    namespace: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="Of a namespaced kind. Unset means the Placement's own, the only one it may name."
+    )
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class InlineObject(ApiModel):
+    """A whole object that stands on the targets and not upstream, as one would write it for `kubectl apply`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    api_version: Annotated[str, Field(pattern=INLINE_API_VERSION_PATTERN, max_length=253)]
+    kind: Annotated[str, Field(pattern=INLINE_KIND_PATTERN, max_length=63)]
+    metadata: InlineMetadata
+
+    def manifest(self) -> dict[str, Any]:
+        """As it was written."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
 class PlacementSpec(ApiModel):
     """What is placed, where, and how."""
 
-    resources: Annotated[tuple[ObjectSelector, ...], Field(min_length=1, max_length=MAX_ITEMS)]
+    resources: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS)] = Field(
+        default=(), description="Objects upstream; may be left out where `manifests` says what is placed."
+    )
     exclude: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS)] = Field(
         default=(), description="What is left out; an object labelled syncline.io/skip=true always is."
     )
@@ -185,14 +219,19 @@ class PlacementSpec(ApiModel):
         description="Namespace labels copied to namespaces that we make; pod-security.kubernetes.io/* always are.",
     )
     suspend: bool = Field(default=False, description="Stop writing; statuses stay live.")
-    manifests: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_ITEMS), Later()] = Field(
-        default=(), description="Objects that exist on the targets only."
+    manifests: Annotated[tuple[InlineObject, ...], Field(max_length=MAX_ITEMS)] = Field(
+        default=(), description="Whole objects that stand on the targets and not upstream; 1 MiB of JSON together."
     )
     upsync: Annotated[tuple[ObjectSelector, ...], Field(max_length=MAX_ITEMS), Later()] = Field(
         default=(), description="Objects of the targets that are shown upstream."
     )
 
     rules = (
+        Rule(
+            "size(self.resources) > 0 || size(self.manifests) > 0",
+            "say what is placed: resources, manifests, or both",
+            ".resources",
+        ),
         Rule(
             "self.replicas.mode != 'Divide' || !self.transforms.exists(t, has(t.replicas))",
             "a replicas transform cannot be combined with replicas.mode Divide",

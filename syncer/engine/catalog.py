@@ -5,23 +5,33 @@ An event changes the records, plans what it touches, and enqueues the pairs that
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
 from msgspec.structs import replace
 
-from status.aggregator import Aggregator
-from status.report import Expected, Mode
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
 from syncer.engine.copies import fleet
+from syncer.engine.expectations import expect
 from syncer.engine.guard import Lost
-from syncer.engine.pair import Memory
-from syncer.engine.planner import plan, rank
+from syncer.engine.inline import InlineSources
+from syncer.engine.pair import unlearned
+from syncer.engine.planner import claims_of, plan, rank
 from syncer.engine.sight import Sight
-from syncer.engine.state import NO_PLAN, PlacementRecord, Plan, Source, Unplaced, version
+from syncer.engine.state import (
+    NO_PLAN,
+    PlacementRecord,
+    Plan,
+    Source,
+    Unplaced,
+    only_status,
+    same_metadata,
+    version,
+)
 from syncer.engine.tables import Names
 from syncer.engine.world import CATCH_UP, USER_CHANGE, World
 from syncer.errors import TerminalError
@@ -70,6 +80,8 @@ class Catalog:
         self._targets_read = False
         self._fleet = fleet(world)
         self._names = Names(sight.informers)
+        self._inline = InlineSources(world, sight)
+        world.look_up = self.look_up
         self._awaiting: set[ObjectKey] = set()  # sources whose division waits for targets to be read
 
     # Sources
@@ -90,13 +102,13 @@ class Catalog:
         if source is None:
             if SYNCED_FINALIZER not in item.finalizers and not self._matching(info, item):
                 return
-            source = self._world.sources[key] = Source(key, info)
+            source = self._world.add(Source(key, info))
         before, source.object = source.object, item
         source.gone = ""
         live = source.status_live
         if live is not None and (live.uid != item.uid or version(live) <= version(item)):
             source.status_live = None
-        if before is not None and before.uid == item.uid and _only_status(before, item):
+        if before is not None and before.uid == item.uid and only_status(before, item):
             self._world.object_changed(source)  # our own status write, or somebody else's: the writer looks
             return
         self.replan(source, Cause(f"the object was changed (resourceVersion {item.resource_version})", touch=True))
@@ -108,7 +120,9 @@ class Catalog:
         informer = self._sight.informers.get(info.group_resource)
         for source in list(self._world.sources.values()):
             item = source.object
-            if informer is None or item is None or source.key.group_resource != info.group_resource:
+            if informer is None or item is None or source.key.origin:
+                continue
+            if source.key.group_resource != info.group_resource:
                 continue
             if (item.namespace, item.name) not in informer.cache:
                 self._source_deleted(source.key, item, "relist")
@@ -125,40 +139,52 @@ class Catalog:
         self._retire(source)
         self._world.touch(source, USER_CHANGE, rank(source.info.kind, deleting=True))
         if not source.pairs:
-            self._world.sources.pop(key, None)
+            self._world.remove(key)
 
     def _retire(self, source: Source) -> None:
         """Take a source that is gone out of its placements; its pairs remain until they are clean."""
         self._set_plan(source, NO_PLAN)
+        self._replan_rivals(source, Cause("another object of its name went"))
         self._awaiting.discard(source.key)
         source.aggregator = None
         source.shares.clear()
 
-    def downstream_seen(self, info: ResourceInfo, item: KubeObject) -> Source:
+    def downstream_seen(self, target: str, info: ResourceInfo, item: KubeObject) -> Source:
         """The source of an object that stands on a target with our mark; made if nothing knew it."""
-        key = self._world.key(info.group_resource, item)
+        key = self._world.copied(target, info.group_resource, item)
         source = self._world.sources.get(key)
+        if source is None and key.origin:
+            source = self._world.add(Source(key, info))  # its placement has not been read yet, or is gone
         if source is None:
-            source = self._world.sources[key] = Source(key, info)
+            source = self._world.add(Source(key, info))
             informer = self._sight.informers.get(info.group_resource)
             if informer is not None:
                 source.object = informer.cache.get((item.namespace, item.name))
                 self.replan(source, Cause("the object was found on a target", priority=CATCH_UP))
             elif info.group_resource not in self._sight.standing:
                 self._interest_changed()  # the kind is watched upstream for as long as copies are left
-            self._world.sources[key] = source  # planning drops what nothing selects; this one stands on a target
+            self._world.add(source)  # planning drops what nothing selects; this one stands on a target
         return source
 
     def _matching(self, info: ResourceInfo, item: KubeObject) -> list[PlacementRecord]:
         found = self._world.index.match(info.group_kind, item.namespace, item.name, item.labels)
         return [self._world.placements[compiled.uid] for compiled in found]
 
+    def _selecting(self, source: Source) -> list[PlacementRecord]:
+        """The placements that want the source somewhere: those that select it, or the one that holds it inline."""
+        if source.object is None:
+            return []
+        if not source.key.origin:
+            return self._matching(source.info, source.object)
+        record = self._world.placements.get(source.placement)
+        return [record] if record is not None else []
+
     # Plans
 
-    def replan(self, source: Source, cause: Cause) -> None:
-        """Plan a source anew and enqueue what that moves."""
-        matching = self._matching(source.info, source.object) if source.object is not None else []
-        new = plan(source, matching, self._fleet)
+    def replan(self, source: Source, cause: Cause, *, spread: bool = True) -> None:
+        """Plan a source anew and enqueue what that moves; `spread`: of it and of those that claim the same place."""
+        claims = [claim for one in self._world.rivals(source) for claim in claims_of(one, self._selecting(one))]
+        new = plan(source, self._selecting(source), self._fleet, claims)
         old = source.plan
         if new.awaits:
             self._awaiting.add(source.key)
@@ -170,18 +196,26 @@ class Catalog:
         placed_by = {target: refusal.placement for target, refusal in new.refusals.items()}
         placed_by |= {target: assignment.placement for target, assignment in new.assignments.items()}
         for target, placement in placed_by.items():
+            self._world.take_over(source, target)
             pair = self._world.pair(source, target)
             pair.orphan = self._orphans(placement)
             if cause.touch:
                 pair.memory = unlearned(pair.memory)
-        self._expect(source)
+        expect(self._world, source)
         if new != old or cause.touch:
             terminating = source.object is None or source.object.terminating
             self._world.touch(source, cause.priority, rank(source.info.kind, deleting=terminating))
             self._world.object_changed(source)
         held = source.object is not None and SYNCED_FINALIZER in source.object.finalizers
-        if source.object is not None and not new.matched and not source.pairs and not held:
-            self._world.sources.pop(source.key, None)
+        if (source.object is not None or source.key.origin) and not new.matched and not source.pairs and not held:
+            self._world.remove(source.key)
+        if spread:
+            self._replan_rivals(source, cause)
+
+    def _replan_rivals(self, source: Source, cause: Cause) -> None:
+        """Who wins or loses a place of a target changed for the others that claim it, too."""
+        for rival in self._world.rivals(source):
+            self.replan(rival, dataclasses.replace(cause, touch=False), spread=False)
 
     def _orphans(self, placement: str) -> bool:
         """Whether the placement, while it lives, says that copies stay when it does not place them any more."""
@@ -208,6 +242,9 @@ class Catalog:
         for target in old.assignments.keys() - new.assignments.keys() - new.refusals.keys():
             placement = old.assignments[target].placement
             unplaced = Unplaced(cause.why, world.clock(), cause.counted, cause.verify, heirs, cause.lost)
+            if world.heir(source, target) is not None:
+                world.drop_pair(source, target)  # another object of its name has the place, and took the pair over
+                continue
             runtime = world.targets.get(target)
             if runtime is None:
                 world.drop_pair(source, target)  # the target is gone, and what stands there with it
@@ -220,44 +257,15 @@ class Catalog:
             if placement in world.placements:
                 pair.orphan = self._orphans(placement)  # the change may be to both policy and targets
         for target in new.assignments:
+            world.take_over(source, target)
             pair = world.pair(source, target)
             pair.unplaced = None
             # A proof for a delete that did not happen is about the past: the next one is collected anew.
             pair.memory = replace(pair.memory, proof="", proof_uid="")
             world.budget.withdraw(target, SyncKey(source.key, target), pair.memory.uid)
         if old.assignments != new.assignments:
-            for key in world.wanting.take(source.key):
+            for key in world.wanting.take(source.key.place):
                 world.enqueue(key, CATCH_UP)
-
-    def _expect(self, source: Source) -> None:
-        """Tell the status side which targets should hold which generation."""
-        item = source.object
-        if item is None or not source.info.has_status or not source.plan.matched:
-            return
-        mode = self._mode(source)
-        if source.aggregator is None or (source.aggregated_uid, source.mode) != (item.uid, mode):
-            kind = source.info.group_kind
-            source.aggregator = Aggregator((kind.group, kind.kind), item.uid, mode)
-            source.aggregated_uid, source.mode = item.uid, mode
-            source.asked_again = False
-        expected = {
-            target: Expected(item.generation, assignment.split.replicas if assignment.split is not None else None)
-            for target, assignment in source.plan.assignments.items()
-        }
-        for target in source.aggregator.expect(expected):
-            pair = source.pairs.get(target)
-            if pair is not None and pair.report is not None:
-                source.aggregator.put(pair.report)
-        for target in expected:
-            runtime = self._world.targets[target]
-            if not runtime.ready and runtime.told:
-                source.aggregator.stale(target, runtime.since)
-
-    def _mode(self, source: Source) -> Mode:
-        """How the statuses become one: the say of the placement that comes first."""
-        compiled = [self._world.placements[uid].compiled for uid in source.plan.matched]
-        first = min((one for one in compiled if one is not None), key=lambda one: one.precedence)
-        return Mode(first.status.mode, first.status.target or "")
 
     # Placements
 
@@ -273,7 +281,7 @@ class Catalog:
         if (
             record is not None
             and record.manifest.generation == item.generation
-            and _same_metadata(record.manifest, item)
+            and same_metadata(record.manifest, item)
         ):
             record.manifest = item  # status only
             return
@@ -315,6 +323,7 @@ class Catalog:
         if record is None:
             return
         self._world.index.remove(item.uid)
+        self._inline.drop(record)
         self._world.placement_compiled(record.compiled, None)
         keys, record.objects = record.objects, set()
         lost = Lost(f"{item.kind.lower()}s", item.creation_timestamp)
@@ -341,7 +350,18 @@ class Catalog:
         record.error = None
         before, record.compiled = record.compiled, compiled
         self._world.index.put(compiled)
+        self._inline.take(record)
         self._world.placement_compiled(before, compiled)
+
+    def look_up(self) -> bool:
+        """Ask again for kinds of `spec.manifests` that nobody served; True while some are unknown."""
+        for record in [record for record in self._world.placements.values() if record.unknown]:
+            before = record.inline
+            self._inline.take(record)
+            if record.inline != before:
+                self.replan_placement(record, Cause(f"a kind of {record.path} is served now", touch=True))
+                self._world.placement_changed(record.manifest.uid)
+        return any(record.unknown for record in self._world.placements.values())
 
     def _restore(self, record: PlacementRecord) -> None:
         """Take over what the placement's status remembers: which targets it has, which runs are finished."""
@@ -395,8 +415,7 @@ class Catalog:
                 labels = self._world.index.namespace_labels(item.namespace)
                 if record.compiled.selects(info.group_kind, item.namespace, item.name, item.labels, labels):
                     if key not in self._world.sources:
-                        source = self._world.sources[key] = Source(key, info)
-                        source.object = item
+                        self._world.add(Source(key, info)).object = item
                     record.objects.add(key)
                 if namespace and key in record.objects:
                     touched.append(key)
@@ -456,25 +475,3 @@ class Catalog:
                 rule = record.compiled.namespaces if record.compiled is not None else None
                 if rule is not None and rule.matches(item.name, labels) != rule.matches(item.name, item.labels):
                     self.replan_placement(record, cause, namespace=item.name)
-
-
-def unlearned(memory: Memory) -> Memory:
-    """Memory without what belonged to the earlier content or policy: failures, and pointers that count list items."""
-    if not (memory.failure or memory.ceded or memory.deduped or memory.dropped or memory.recreate):
-        return memory
-    return replace(memory, failure=None, ceded=(), deduped=(), dropped=(), recreate="", handed_over=False, owned=b"")
-
-
-def _only_status(before: KubeObject, after: KubeObject) -> bool:
-    """True if nothing that is synced can differ: the kind counts generations, and only the status moved."""
-    return before.generation > 0 and before.generation == after.generation and _same_metadata(before, after)
-
-
-def _same_metadata(before: KubeObject, after: KubeObject) -> bool:
-    return (
-        before.labels == after.labels
-        and before.annotations == after.annotations
-        and before.finalizers == after.finalizers
-        and before.deletion_timestamp == after.deletion_timestamp
-        and before.owner_references == after.owner_references
-    )

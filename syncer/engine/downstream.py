@@ -63,14 +63,14 @@ class Downstream:
 
     def _known(self, info: ResourceInfo, item: KubeObject, target: str) -> bool:
         """An object that we wrote and whose marks somebody damaged."""
-        source = self._world.sources.get(self._world.key(info.group_resource, item))
+        source = self._world.sources.get(self._world.copied(target, info.group_resource, item))
         pair = source.pairs.get(target) if source is not None else None
         return pair is not None and pair.memory.uid == item.uid
 
     def _object(
         self, target: TargetRuntime, info: ResourceInfo, event: InformerEvent, item: KubeObject, deleted: bool
     ) -> None:
-        source = self._catalog.downstream_seen(info, item)
+        source = self._catalog.downstream_seen(target.name, info, item)
         if info.group_resource == NAMESPACES.group_resource and target.name not in source.plan.assignments:
             self._namespace_seen(target.name, item, deleted)
             self._world.forget_if_done(source)

@@ -144,7 +144,7 @@ class Explainer:
         """Placements that select the object, the first to decide first."""
         uids: Iterable[str] = source.plan.matched
         item = source.object
-        if item is not None:
+        if item is not None and not source.key.origin:
             found = self._world.index.match(source.info.group_kind, item.namespace, item.name, item.labels)
             uids = [compiled.uid for compiled in found]
         return [self._world.placements[uid] for uid in uids if uid in self._world.placements]

@@ -69,6 +69,8 @@ def downstream(source: Source, pair: Pair, target: TargetRuntime) -> Observation
 def intent(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
     """What should become of the pair."""
     item = source.object
+    if item is None and source.key.origin:  # a placement held it, so what became of that placement tells
+        return _unplaced(world, sight, source, pair, target)
     if item is None:
         return _source_missing(world, sight, source, pair, target)
     if item.terminating:
@@ -125,7 +127,7 @@ def _blind_retry(sight: Sight) -> float:
 def _unplaced(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
     """No placement gives this source to this target. Was that somebody's wish?"""
     resource = source.key.group_resource
-    blind = sight.blind(resource if resource in sight.informers else None)
+    blind = sight.blind(resource if resource in sight.informers and not source.key.origin else None)
     if blind:
         return Held(Reason.UNREACHABLE, blind, retry_seconds=_blind_retry(sight))
     why = pair.unplaced
@@ -165,7 +167,8 @@ def _landed(source: Source, target: str) -> bool:
 def _unread(world: World, source: Source) -> str:
     """A placement that nobody can read and that may be the one which placed this object; "" if there is none."""
     for record in world.placements.values():
-        if record.compiled is None and record.manifest.namespace in ("", source.key.namespace):
+        unread = record.compiled is None or (bool(record.unknown) and bool(source.key.origin))
+        if unread and record.manifest.namespace in ("", source.key.namespace):
             return record.path
     return ""
 
@@ -178,7 +181,7 @@ def _wanted(
     assert compiled is not None  # only such placements assign
     if compiled.suspend:
         return Held(Reason.SUSPENDED, f"{record.path} is suspended")
-    if compiled.deletion.wait and SYNCED_FINALIZER not in item.finalizers:
+    if compiled.deletion.wait and not source.key.origin and SYNCED_FINALIZER not in item.finalizers:
         return Held(Reason.RETRYING, f"waiting for finalizer {SYNCED_FINALIZER} on the source", retry_seconds=1.0)
     kind = source.info.group_kind
     try:
@@ -230,6 +233,7 @@ def _rendered(
         name=item.name,
         uid=item.uid,
         generation=item.generation,
+        placement=record.path if source.key.origin else "",
     )
     rendered = render(
         item.manifest(),

@@ -30,8 +30,7 @@ class Needs:
         """References of a workload to objects that are not placed to this target. Optional ones do not count."""
         found: list[Need] = []
         for need in self._of(source):
-            other = self._world.sources.get(need[0])
-            if other is None or target not in other.plan.assignments:
+            if not any(target in other.plan.assignments for other in self._world.family(need[0])):
                 found.append(need)
         return found
 

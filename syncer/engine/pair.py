@@ -79,3 +79,12 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     handed_over: bool = False  # ignored fields were ceded; the next apply leaves them out
     proof: str = ""  # evidence collected for deleting the object with this uid, see `evidence`
     proof_uid: str = ""
+
+
+def unlearned(memory: Memory) -> Memory:
+    """Memory without what belonged to the earlier content or policy: failures, and pointers that count list items."""
+    if not (memory.failure or memory.ceded or memory.deduped or memory.dropped or memory.recreate):
+        return memory
+    return msgspec.structs.replace(
+        memory, failure=None, ceded=(), deduped=(), dropped=(), recreate="", handed_over=False, owned=b""
+    )

@@ -81,6 +81,9 @@ class Passes:
         if source is None or target is None:
             self._world.queue.forget(key)
             return
+        if key.target not in source.pairs and self._world.heir(source, key.target) is not None:
+            self._world.queue.forget(key)  # another object of its name has the place now
+            return
         pair = self._world.pair(source, key.target)
         try:
             await self._run(key, source, pair, target)

@@ -216,7 +216,8 @@ def _conditions(
         return [(kind, "False", reason, message) for kind in ("Scheduled", "Synced", "Ready")], reason
     scheduled = _scheduled(record, folds)
     errors = _errors(record, folds)
-    blind = bool(record.unserved or record.unread) or not folds  # what is counted is not all that is meant
+    # What is counted is not all that is meant.
+    blind = bool(record.unserved or record.unread or record.unknown) or not folds
     behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
     unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
     found = [
@@ -254,6 +255,7 @@ def _errors(record: PlacementRecord, folds: Mapping[str, Fold]) -> Errors:
         kinds = ", ".join(record.unserved)
         message = f"the upstream API server serves no {kinds}; correct the spelling or install the CRD"
         upstream.append((Reason.API_MISSING, message))
+    upstream += [(Reason.API_MISSING, text) for text in record.unknown]
     if record.unread:
         upstream.append((Reason.UNREACHABLE, record.unread))
     found: Errors = [("upstream", {"object": "", "reason": reason, "message": text}) for reason, text in upstream]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncer.api.keys import GroupKind, GroupResource
 from syncer.api.names import Reason
@@ -50,11 +51,27 @@ class Fleet:
     shares: Callable[[str, Source], Mapping[str, int] | None]
 
 
-def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> Plan:
+class Claim(NamedTuple):
+    """A placement that gives one place of its targets an object. The smallest wins a target."""
+
+    precedence: tuple[int, str, str]
+    upstream: bool  # the object is an upstream one; of one placement what it holds inline comes first
+    record: PlacementRecord
+
+
+def claims_of(source: Source, matching: Sequence[PlacementRecord]) -> list[Claim]:
+    """What the placements that select a source claim for it; nothing for what is never placed."""
+    if source.object is None or skip_reason(source.object, source.info.group_kind) is not None:
+        return []
+    return [Claim(_precedence(record), not source.key.origin, record) for record in matching]
+
+
+def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet, rivals: Sequence[Claim] = ()) -> Plan:
     """Where the source goes.
 
     Args:
         matching: records of the placements that select the source, in any order.
+        rivals: claims of other sources that would stand at the same place of a target.
     """
     matched = tuple(sorted(record.manifest.uid for record in matching))
     if source.object is None or not matching:
@@ -62,18 +79,25 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet) -> P
     skip = skip_reason(source.object, source.info.group_kind)
     if skip is not None:
         return Plan(matched=matched, skip=skip)
-    claims: dict[str, list[PlacementRecord]] = {}
-    for record in matching:
-        if record.selection is not None:
-            for target in record.selection.selected:
-                claims.setdefault(target, []).append(record)
+    own = claims_of(source, matching)
+    claims: dict[str, list[Claim]] = {}
+    for claim in (*own, *rivals):
+        if claim.record.selection is not None:
+            for target in claim.record.selection.selected:
+                claims.setdefault(target, []).append(claim)
     assignments: dict[str, Assignment] = {}
     refusals: dict[str, Refusal] = {}
     outranked: list[tuple[str, str, str]] = []
     for target in sorted(claims):
-        best = min(claims[target], key=_precedence)
-        uid = best.manifest.uid
-        outranked += [(other.manifest.uid, target, uid) for other in claims[target] if other is not best]
+        best = min(claims[target], key=lambda claim: claim[:2])
+        uid = best.record.manifest.uid
+        mine = best in own
+        losers = [
+            claim.record for claim in claims[target] if claim.record is not best.record and (mine or claim in own)
+        ]
+        outranked += [(other.manifest.uid, target, uid) for other in losers]
+        if not mine:
+            continue
         refusal = _refuse(source, uid, fleet, target)
         if refusal is not None:
             refusals[target] = refusal

@@ -34,6 +34,7 @@ _UNSERVED_HINT: Final = (
     "Correct apiVersion and kind in spec.resources of the placement, or install the CRD upstream; "
     "syncing begins by itself once the kind is served."
 )
+_UNKNOWN_HINT: Final = "Correct the entry of spec.manifests, or install the CRD on a target; it goes on by itself then."
 _CRDS_HINT: Final = "Install the CRDs of Syncline again: syncline crds | kubectl apply --server-side -f -"
 
 Frozen = Callable[[str], tuple[str, str] | None]  # target name -> (token, message); None: not frozen
@@ -169,6 +170,8 @@ class Problems:
         """Placements that lose the object to one of the same priority: nobody said which of them decides."""
         lost: dict[tuple[str, str], list[str]] = {}
         for loser, target, winner in source.plan.outranked:
+            if loser not in source.plan.matched:
+                continue  # told of the object that it claims
             lost.setdefault((loser, winner), []).append(target)
         for (loser, winner), targets in lost.items():
             one, other = self._world.placements.get(loser), self._world.placements.get(winner)
@@ -204,6 +207,8 @@ class Problems:
         for kind in record.unserved:
             message = f"the upstream serves no kind {kind}{self._alike(kind)}"
             yield about._replace(reason=Reason.API_MISSING, message=message, hint=_UNSERVED_HINT)
+        for message in record.unknown:
+            yield about._replace(reason=Reason.API_MISSING, message=f"spec.manifests: {message}", hint=_UNKNOWN_HINT)
         if record.compiled is None or record.selection is None:
             return
         if record.compiled.suspend:

@@ -103,7 +103,8 @@ class Reports:
 
     def _source(self, kind: GroupResource, namespace: str, name: str) -> Source | None:
         """A source that some placement selects, or of which something is left on a target."""
-        return self._world.sources.get(ObjectKey(self._world.workspace, kind, namespace, name))
+        found = self._world.family(ObjectKey(self._world.workspace, kind, namespace, name))
+        return next((one for one in found if one.plan.assignments), found[0] if found else None)
 
     async def _unplaced(self, kind: GroupResource, namespace: str, name: str) -> Source | None:
         """An upstream object that no placement selects, as a source that is nobody's; None if there is none."""

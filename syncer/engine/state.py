@@ -146,6 +146,7 @@ class Source:
         "mode",
         "object",
         "pairs",
+        "placement",
         "plan",
         "shares",
         "status_live",
@@ -157,6 +158,7 @@ class Source:
         self.info = info
         self.object: KubeObject | None = None
         self.created = ""  # creationTimestamp of the object that is gone
+        self.placement = ""  # uid of the placement that holds the object inline; "" for an upstream object
         self.gone = ""  # evidence: "DELETED event of uid …"; "" while present or merely missing
         self.plan: Plan = NO_PLAN
         self.pairs: dict[str, Pair] = {}  # by target name
@@ -185,10 +187,12 @@ class PlacementRecord:
         "error",
         "had",
         "holds",
+        "inline",
         "manifest",
         "objects",
         "pipeline",
         "selection",
+        "unknown",
         "unread",
         "unserved",
     )
@@ -200,6 +204,8 @@ class PlacementRecord:
         self.error: tuple[str, str] | None = None  # (reason, message): the placement itself is at fault
         self.selection: Selection | None = None
         self.objects: set[ObjectKey] = set()
+        self.inline: frozenset[ObjectKey] = frozenset()  # sources made of its spec.manifests
+        self.unknown: tuple[str, ...] = ()  # why some of its spec.manifests have no source (yet)
         self.unserved: tuple[str, ...] = ()  # kinds that it names and that the upstream does not serve
         self.unread = ""  # why not everything that it selects is known
         # (time, target uids): sources older than that RFC 3339 time had been applied on these targets when we started.
@@ -211,3 +217,19 @@ class PlacementRecord:
         """`Placement/shop/web`, for messages."""
         parts = [self.manifest.kind, self.manifest.namespace, self.manifest.name]
         return "/".join(part for part in parts if part)
+
+
+def only_status(before: KubeObject, after: KubeObject) -> bool:
+    """True if nothing that is synced can differ: the kind counts generations, and only the status moved."""
+    return before.generation > 0 and before.generation == after.generation and same_metadata(before, after)
+
+
+def same_metadata(before: KubeObject, after: KubeObject) -> bool:
+    """Whether all that people write into metadata is equal."""
+    return (
+        before.labels == after.labels
+        and before.annotations == after.annotations
+        and before.finalizers == after.finalizers
+        and before.deletion_timestamp == after.deletion_timestamp
+        and before.owner_references == after.owner_references
+    )

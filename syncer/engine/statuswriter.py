@@ -58,6 +58,8 @@ class StatusWriter:
 
     def changed(self, source: Source) -> None:
         """Something that the source's status or finalizer depends on may differ."""
+        if source.key.origin:
+            return  # there is nothing upstream to write to: the placement's own status tells
         now = self._mono()
         last = self._written.get(source.key)
         self.queue.add(source.key, at=0.0 if last is None else last + WINDOW_SECONDS)

@@ -28,6 +28,7 @@ class Telling:
         self._events = events
         self._needs = needs
         self._scaling: dict[ObjectKey, tuple[str, str, str]] = {}  # `World.scaled` the other way round
+        world.inline_changed = self.inline
 
     def outcome(self, source: Source, pair: Pair, target: str, outcome: Outcome) -> None:
         """A pair came to a new outcome."""
@@ -69,16 +70,24 @@ class Telling:
 
     def autoscaler(self, info: ResourceInfo, event: InformerEvent) -> None:
         """Keep in mind whose replicas an upstream HorizontalPodAutoscaler sets, and warn where it is not placed."""
-        item = event.object
-        assert item is not None
-        reference = item.field("spec", "scaleTargetRef") or {}
-        scaled = (item.namespace, str(reference.get("kind")), str(reference.get("name")))
-        key = self._world.key(info.group_resource, item)
+        assert event.object is not None
+        key = self._world.key(info.group_resource, event.object)
+        self._scales(key, None if event.type == "DELETED" else event.object)
+
+    def inline(self, source: Source) -> None:
+        """An object that a placement holds came, changed or went; it may be an autoscaler."""
+        if source.info.kind == "HorizontalPodAutoscaler":
+            self._scales(source.key, source.object)
+
+    def _scales(self, key: ObjectKey, item: KubeObject | None) -> None:
+        """Args: item: the autoscaler; None if it is gone."""
         old = self._scaling.pop(key, None)
         if old is not None and self._world.scaled.get(old) == key:
             del self._world.scaled[old]
-        if event.type == "DELETED":
+        if item is None:
             return
+        reference = item.field("spec", "scaleTargetRef") or {}
+        scaled = (item.namespace, str(reference.get("kind")), str(reference.get("name")))
         self._world.scaled[scaled] = key
         self._scaling[key] = scaled
         for source in self._scaled_by(key):
@@ -91,8 +100,8 @@ class Telling:
         if scaled is None:
             return []
         kinds = self._world.placed_kinds(scaled[1])
-        found = (self._world.sources.get(key._replace(group_resource=kind, name=scaled[2])) for kind in kinds)
-        return [source for source in found if source is not None]
+        places = (key.place._replace(group_resource=kind, name=scaled[2]) for kind in kinds)
+        return [source for place in places for source in self._world.family(place)]
 
     def _check_autoscaler(self, source: Source) -> None:
         """`HPANotPlaced`: the autoscaler that should scale the object does not run where the object does."""
@@ -111,7 +120,7 @@ class Telling:
         self._events.forget(uid)
 
     def _tell(self, source: Source, slot: str, told: ev.Outcome | None) -> None:
-        if source.object is not None:
+        if source.object is not None and not source.key.origin:
             self._events.outcome(_regarding(source.object), slot, told)
         record = deciding(self._world, source, slot.partition("/")[0])
         if record is not None:

@@ -132,8 +132,11 @@ class Watches:
                 self._world.enqueue(SyncKey(source.key, target))
 
     def _reconcile(self) -> None:
+        unknown = self._world.look_up()
         wanted, unserved = self._wanted_upstream()
-        self._lacking = {""} if unserved else set()
+        self._lacking = {""} if unserved or unknown else set()
+        if unknown:
+            self._lacking |= self._world.targets.keys()
         if not self._unsure:
             for resource in self._tasks.keys() - wanted.keys():
                 self._stop_upstream(resource)
@@ -141,7 +144,7 @@ class Watches:
             if resource in self._tasks and self._sight.infos[resource] != info:
                 self._stop_upstream(resource)  # served in another version than before
                 for source in self._world.sources.values():
-                    if source.key.group_resource == resource:
+                    if source.key.group_resource == resource and not source.key.origin:
                         source.info = info
             if resource not in self._tasks:
                 self._start_upstream(info)
@@ -188,7 +191,7 @@ class Watches:
         held: dict[GroupResource, ResourceInfo] = {}
         for source in self._world.sources.values():
             resource = source.key.group_resource
-            if resource in held or resource in self._sight.standing:
+            if resource in held or resource in self._sight.standing or source.key.origin:
                 continue
             if source.pairs or (source.object is not None and SYNCED_FINALIZER in source.object.finalizers):
                 info = find_resource(self._sight.discovery, resource)
@@ -257,6 +260,7 @@ class Watches:
             if record.selection is None or target.name not in record.selection.selected or record.compiled is None:
                 continue
             rules = record.compiled.rules
+            needed |= {key.group_resource for key in record.inline}
             needed |= {r for r, info in wanted.items() if any(rule.matches_kind(info.group_kind) for rule in rules)}
         needed |= self._world.kinds_on(target.name)
         for resource in link.watches.keys() - needed:

@@ -23,6 +23,7 @@ from syncer.engine.workqueue import CATCH_UP, DRIFT, USER_CHANGE, KeyedQueue
 from syncer.kube.objects import KubeObject
 from syncer.placement.compiled import CompiledPlacement
 from syncer.placement.index import PlacementIndex
+from syncer.transform.mark import read_mark
 
 if TYPE_CHECKING:
     from syncer.engine.targets import TargetRuntime
@@ -62,6 +63,7 @@ class World:
         self.wall = wall
         self.rng = rng or random.Random()  # noqa: S311  # jitter and tokens against mistakes, not secrets
         self.sources: dict[ObjectKey, Source] = {}
+        self._inline: dict[ObjectKey, set[ObjectKey]] = {}  # {place: keys of inline sources there}, no empty sets
         self.placements: dict[str, PlacementRecord] = {}
         self.index = PlacementIndex()
         self.targets: dict[str, TargetRuntime] = {}
@@ -78,6 +80,9 @@ class World:
         self.left_behind = False
         self.acknowledged: set[str] = set()
         self.finished = FinishedRuns()
+        # Looks again for kinds of inline objects that nobody served; True while some are unknown. Set by the catalog.
+        self.look_up: Callable[[], bool] = lambda: False
+        self.inline_changed: Callable[[Source], None] = lambda source: None  # an inline object came, changed or went
         self.wake: Callable[[], None] = lambda: None  # tells the dispatcher that something is due
         self.object_changed: Callable[[Source], None] = lambda source: None  # status or outcome of a source may differ
         self.placement_changed: Callable[[str], None] = lambda uid: None  # by uid
@@ -90,6 +95,68 @@ class World:
     def key(self, resource: GroupResource, item: KubeObject) -> ObjectKey:
         """Key of a source; under mapping `Same` also of its synced objects."""
         return ObjectKey(self.workspace, resource, item.namespace, item.name)
+
+    def copied(self, target: str, resource: GroupResource, item: KubeObject) -> ObjectKey:
+        """Key of the source whose copy an object on a target is: of who has the place there, else as its mark says."""
+        place = self.key(resource, item)
+        family = self.family(place)
+        for source in family:
+            if target in source.pairs:
+                return source.key
+        for source in family:
+            if target in source.plan.assignments:
+                return source.key
+        mark = read_mark(item)
+        return place._replace(origin=mark.uid) if mark is not None and mark.placement else place
+
+    def add(self, source: Source) -> Source:
+        """A source that was not known yet."""
+        self.sources[source.key] = source
+        if source.key.origin:
+            self._inline.setdefault(source.key.place, set()).add(source.key)
+        return source
+
+    def remove(self, key: ObjectKey) -> None:
+        """Nobody needs the source any more."""
+        self.sources.pop(key, None)
+        inline = self._inline.get(key.place)
+        if inline is not None:
+            inline.discard(key)
+            if not inline:
+                del self._inline[key.place]
+
+    def family(self, key: ObjectKey) -> list[Source]:
+        """The sources that would stand at one place of a target: the upstream object, and what placements hold."""
+        keys = (key.place, *sorted(self._inline.get(key.place, ())))
+        return [self.sources[one] for one in keys if one in self.sources]
+
+    def rivals(self, source: Source) -> list[Source]:
+        """The others of its family."""
+        if not source.key.origin and source.key not in self._inline:
+            return []
+        return [one for one in self.family(source.key) if one is not source]
+
+    def heir(self, source: Source, target: str) -> Source | None:
+        """The rival to which the place on a target belongs, if one does."""
+        for one in self.rivals(source):
+            if target in one.plan.assignments or target in one.plan.refusals:
+                return one
+        return None
+
+    def take_over(self, source: Source, target: str) -> None:
+        """What is known of a place on a target goes to the source that has it now: a place has one pair."""
+        for rival in self.rivals(source):
+            pair = rival.pairs.get(target)
+            if pair is not None:
+                self.drop_pair(rival, target)
+                self.pair(source, target)
+                source.pairs[target] = pair
+                self.remove_if_idle(rival)
+
+    def remove_if_idle(self, source: Source) -> None:
+        """Drop a source without object and pairs."""
+        if source.object is None and not source.pairs:
+            self.remove(source.key)
 
     def pair(self, source: Source, target: str) -> Pair:
         """The pair, made on first use."""
@@ -180,7 +247,7 @@ class World:
         if all(pair.outcome.state is State.GONE for pair in source.pairs.values()) and not source.plan.assignments:
             for target in list(source.pairs):
                 self.drop_pair(source, target)
-            self.sources.pop(source.key, None)
+            self.remove(source.key)
 
 
 __all__ = ["AUDIT_SECONDS", "CATCH_UP", "DRIFT", "USER_CHANGE", "World"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -49,8 +50,8 @@ def compile_placement(model: AnyPlacement) -> CompiledPlacement:
         name=meta.name,
         created=meta.creation_timestamp,
         generation=meta.generation,
-        rules=tuple(_object_rule(one, f"spec.resources[{index}]") for index, one in enumerate(spec.resources)),
-        exclude=tuple(_object_rule(one, f"spec.exclude[{index}]") for index, one in enumerate(spec.exclude)),
+        rules=compile_rules(spec.resources, "spec.resources"),
+        exclude=compile_rules(spec.exclude, "spec.exclude"),
         namespaces=_namespace_rule(model.spec.namespaces) if isinstance(model, ClusterPlacement) else None,
         targets=_target_rule(spec.targets),
         divided=spec.replicas.mode == "Divide",
@@ -62,6 +63,7 @@ def compile_placement(model: AnyPlacement) -> CompiledPlacement:
         status=spec.status,
         namespace_labels=Globs((*spec.namespace_labels, POD_SECURITY_LABELS)),
         suspend=spec.suspend,
+        manifests=spec.manifests,
         annotations=MappingProxyType(dict(meta.annotations)),
     )
 
@@ -80,6 +82,11 @@ def compile_target(model: SyncTarget, *, ready: bool) -> TargetState:
         evict_after_seconds=None if spec.evict_after is None else duration_seconds(spec.evict_after),
         resources=ResourcePolicy.of(spec.resources),
     )
+
+
+def compile_rules(entries: Sequence[ObjectSelector], path: str) -> tuple[ObjectRule, ...]:
+    """Compile `resources` or `exclude`. Raises TerminalError for a selector that says nothing."""
+    return tuple(_object_rule(one, f"{path}[{index}]") for index, one in enumerate(entries))
 
 
 def _object_rule(one: ObjectSelector, path: str) -> ObjectRule:

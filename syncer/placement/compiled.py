@@ -12,7 +12,7 @@ from typing import Final
 from syncer.api.common import LabelSelector, Toleration
 from syncer.api.keys import GroupKind
 from syncer.api.names import GROUP, SKIP_LABEL
-from syncer.api.placement import ConflictPolicy, DeletionPolicy, DriftPolicy, StatusPolicy
+from syncer.api.placement import ConflictPolicy, DeletionPolicy, DriftPolicy, InlineObject, StatusPolicy
 from syncer.api.policy import is_protected
 from syncer.api.transforms import Transform
 
@@ -130,6 +130,7 @@ class CompiledPlacement:
     status: StatusPolicy = field(default_factory=StatusPolicy)
     namespace_labels: Globs = field(default_factory=lambda: Globs(()))  # copied to namespaces that we make
     suspend: bool = False
+    manifests: tuple[InlineObject, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -41,6 +41,7 @@ class SourceRef:
     name: str
     uid: str
     generation: int  # 0 where the kind has none
+    placement: str = ""  # "Placement/shop/web" of an object that a placement holds inline; "" for an upstream object
 
     @property
     def group_kind(self) -> GroupKind:
@@ -48,7 +49,7 @@ class SourceRef:
 
     def to_json(self) -> str:
         """Canonical text for the annotation: keys in order."""
-        wire = {
+        wire: dict[str, str | int] = {
             "apiVersion": self.api_version,
             "generation": self.generation,
             "hub": self.hub,
@@ -58,7 +59,9 @@ class SourceRef:
             "uid": self.uid,
             "workspace": self.workspace,
         }
-        return orjson.dumps(wire).decode()
+        if self.placement:
+            wire["placement"] = self.placement
+        return orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
     def from_json(cls, text: str) -> SourceRef | None:
@@ -76,6 +79,7 @@ class SourceRef:
             return None
         values = {field.name: wire.get(_WIRE.get(field.name, field.name)) for field in fields(cls)}
         generation = values.pop("generation")
+        values["placement"] = wire.get("placement", "")
         if type(generation) is not int or not all(isinstance(value, str) for value in values.values()):
             return None
         return cls(generation=generation, **values)  # type: ignore[arg-type]  # all texts, checked above

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from syncer.api.keys import GroupResource
 from syncer.api.names import GROUP
-from syncer.api.placement import AnyPlacement, ObjectSelector, Placement
+from syncer.api.placement import AnyPlacement, InlineObject, ObjectSelector, Placement
 from syncer.api.policy import builtin_kind
 from syncer.api.synctarget import SyncTarget
 from syncer.hub.auth import Access, User
@@ -47,7 +47,7 @@ def targets_used(placement: AnyPlacement) -> set[str]:
 
 
 def placement_questions(placement: AnyPlacement, context: Context) -> Iterator[Question]:
-    """`use` on each target, `get` on each selected kind in its namespace."""
+    """`use` on each target, `get` on each selected kind in its namespace, `create` on what the placement holds."""
     for name in sorted(targets_used(placement)):
         yield Question("spec.targets", Access("use", _TARGETS, name=name))
     asked = set()
@@ -56,13 +56,19 @@ def placement_questions(placement: AnyPlacement, context: Context) -> Iterator[Q
         if access not in asked:
             asked.add(access)
             yield Question(f"spec.resources[{index}]", access)
+    for index, held in enumerate(placement.spec.manifests):
+        namespace = _namespace(placement) or held.metadata.namespace or ""
+        access = Access("create", _resource(held, context), namespace)
+        if access not in asked:
+            asked.add(access)
+            yield Question(f"spec.manifests[{index}]", access)
 
 
 def _namespace(placement: AnyPlacement) -> str:
     return placement.metadata.namespace if isinstance(placement, Placement) else ""
 
 
-def _resource(entry: ObjectSelector, context: Context) -> GroupResource:
+def _resource(entry: ObjectSelector | InlineObject, context: Context) -> GroupResource:
     """What an entry reaches.
 
     A kind that nobody serves yet has no resource name to ask for: its whole group is asked for, so that it takes an

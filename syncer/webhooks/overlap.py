@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,18 +26,28 @@ class Effort:
         return self._left >= 0
 
 
-def overlapping_entry(one: AnyPlacement, other: AnyPlacement, effort: Effort) -> tuple[int, int] | None:
-    """Indexes of the first two `resources` entries that may select one object for one target; None if none is found."""
+def overlapping_entry(one: AnyPlacement, other: AnyPlacement, effort: Effort) -> tuple[str, str] | None:
+    """Paths of the first two entries that may give one target one object; None if none is found."""
     if not (_share_namespace(one, other) and _share_target(one.spec.targets, other.spec.targets)):
         return None
-    for index, left in enumerate(one.spec.resources):
-        for counter, right in enumerate(other.spec.resources):
+    rights = list(_entries(other))
+    for path, left in _entries(one):
+        for counterpart, right in rights:
             labels = _size(left.label_selector) + _size(right.label_selector)
             if not effort.spend(1 + len(left.names) * len(right.names) + labels):
                 return None
             if _share_object(left, right):
-                return index, counter
+                return path, counterpart
     return None
+
+
+def _entries(placement: AnyPlacement) -> Iterator[tuple[str, ObjectSelector]]:
+    """What it selects and what it holds, each with its path."""
+    for index, entry in enumerate(placement.spec.resources):
+        yield f"spec.resources[{index}]", entry
+    for index, held in enumerate(placement.spec.manifests):
+        named = ObjectSelector(api_version=held.api_version, kind=held.kind, names=(held.metadata.name,))
+        yield f"spec.manifests[{index}]", named
 
 
 def _share_namespace(one: AnyPlacement, other: AnyPlacement) -> bool:
@@ -50,7 +60,10 @@ def _namespaces(placement: AnyPlacement) -> Sequence[str] | None:
     if not isinstance(placement, ClusterPlacement):
         return (placement.metadata.namespace,)
     chosen = placement.spec.namespaces
-    return None if chosen is None else chosen.names or ("*",)
+    held = tuple(entry.metadata.namespace for entry in placement.spec.manifests if entry.metadata.namespace)
+    if chosen is None:
+        return held or None
+    return (*(chosen.names or ("*",)), *held)
 
 
 def _share_object(one: ObjectSelector, other: ObjectSelector) -> bool:

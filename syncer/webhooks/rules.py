@@ -16,17 +16,12 @@ from syncer.api.common import faults_of
 from syncer.api.keys import GroupResource
 from syncer.api.names import Reason
 from syncer.api.placement import AnyPlacement, ClusterPlacement, ObjectSelector, Placement
-from syncer.api.policy import (
-    DENIED_POLICY,
-    DENIED_RESOURCES,
-    WORKLOAD_KINDS,
-    builtin_kind,
-    is_protected,
-)
+from syncer.api.policy import WORKLOAD_KINDS, builtin_kind, is_protected
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import TerminalError
 from syncer.webhooks.cel import broken_rules, later_findings
 from syncer.webhooks.findings import Context, Finding
+from syncer.webhooks.manifest_rules import denial, manifest_findings
 from syncer.webhooks.overlap import Effort, overlapping_entry
 from syncer.webhooks.transform_rules import transform_findings
 
@@ -67,6 +62,7 @@ def validate_placement(old: AnyPlacement | None, new: AnyPlacement, context: Con
         *_schema_findings(new, context),
         *_namespace_findings(new),
         *_kind_findings(new, context),
+        *manifest_findings(new, context),
         *transform_findings(new.spec),
         *_target_findings(new, context),
         *itertools.islice(_overlap_findings(new, context), MAX_OVERLAPS),
@@ -126,10 +122,8 @@ def _kind_findings(placement: AnyPlacement, context: Context) -> Iterator[Findin
             yield Finding(path, _not_served(entry), "warning", Reason.API_MISSING)
             continue
         resource = GroupResource(served.group, served.resource)
-        if resource in DENIED_RESOURCES and not _opened(resource, context):
-            text = f"policy {DENIED_POLICY} forbids {entry.kind}: it gives rights over a cluster. Only a SyncTarget"
-            text += f' that lists "{resource}" in spec.resources.allow takes it'
-            yield Finding(path, text, reason=Reason.RESOURCE_DENIED)
+        if (denied := denial(resource, entry.kind, context)) is not None:
+            yield Finding(path, denied, reason=Reason.RESOURCE_DENIED)
         elif isinstance(placement, Placement) and not served.namespaced:
             text = (
                 f"{entry.kind} is cluster-scoped and a Placement reaches only its own namespace; use a ClusterPlacement"
@@ -137,10 +131,6 @@ def _kind_findings(placement: AnyPlacement, context: Context) -> Iterator[Findin
             yield Finding(path, text, reason=Reason.FORBIDDEN)
         elif isinstance(placement, ClusterPlacement) and served.namespaced and placement.spec.namespaces is None:
             yield Finding("spec.namespaces", f"say the namespaces whose {entry.kind} objects are meant")
-
-
-def _opened(resource: GroupResource, context: Context) -> bool:
-    return any(str(resource) in target.spec.resources.allow for target in context.targets.values())
 
 
 def _not_served(entry: ObjectSelector) -> str:
@@ -171,5 +161,5 @@ def _overlap_findings(placement: AnyPlacement, context: Context) -> Iterator[Fin
             continue
         if (pair := overlapping_entry(placement, other, effort)) is not None:
             name = f"{theirs.namespace}/{theirs.name}" if theirs.namespace else theirs.name
-            text = f"overlaps spec.resources[{pair[1]}] of {other.kind} {name}; of equal priority the older one wins"
-            yield Finding(f"spec.resources[{pair[0]}]", text, "warning", Reason.CLAIMED_BY_PLACEMENT)
+            text = f"overlaps {pair[1]} of {other.kind} {name}; of equal priority the older one wins"
+            yield Finding(pair[0], text, "warning", Reason.CLAIMED_BY_PLACEMENT)

@@ -39,6 +39,11 @@ def sync_target(name: str = "east", labels: dict[str, str] | None = None, **spec
     return {"apiVersion": "syncline.io/v1alpha1", "kind": "SyncTarget", "metadata": metadata, "spec": whole}
 
 
+def holding(*manifests: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A Placement that is fine but for what it holds inline."""
+    return placement(resources=[], manifests=list(manifests), **spec)
+
+
 def _selecting(**selector: Any) -> dict[str, Any]:
     return placement(resources=[{"apiVersion": "v1", "kind": "ConfigMap"} | selector])
 
@@ -60,7 +65,7 @@ EMPTY_SELECTORS = [
     Refused("an entry without names and labels", _selecting(), _ENTRY, "say names or labelSelector"),
     Refused("an entry with an empty list of names", _selecting(names=[]), _ENTRY, "say names or labelSelector"),
     Refused("an empty label selector", _labelled(), _LABELS, "an empty label selector selects nothing"),
-    Refused("no entry at all", placement(resources=[]), "spec.resources", "at least 1"),
+    Refused("no entry at all", placement(resources=[]), "spec.resources", "say what is placed"),
     Refused(
         "an exclude entry without selector",
         placement(exclude=[{"apiVersion": "v1", "kind": "Pod"}]),
@@ -228,6 +233,46 @@ OTHERS = [
     ),
 ]
 
+_HELD = "spec.manifests[0]"
+MANIFESTS = [
+    Refused(
+        "an inline object without kind",
+        holding({"apiVersion": "v1", "metadata": {"name": "a"}}),
+        f"{_HELD}.kind",
+        "Required",
+    ),
+    Refused(
+        "an inline object without apiVersion",
+        holding({"kind": "ConfigMap", "metadata": {"name": "a"}}),
+        f"{_HELD}.apiVersion",
+        "Required",
+    ),
+    Refused(
+        "an inline object without metadata",
+        holding({"apiVersion": "v1", "kind": "ConfigMap"}),
+        f"{_HELD}.metadata",
+        "Required",
+    ),
+    Refused(
+        "an inline object without name",
+        holding({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}}),
+        f"{_HELD}.metadata.name",
+        "Required",
+    ),
+    Refused(
+        "an inline object of any kind",
+        holding({"apiVersion": "v1", "kind": "*", "metadata": {"name": "a"}}),
+        f"{_HELD}.kind",
+        "should match",
+    ),
+    Refused(
+        "more inline objects than allowed",
+        holding(*({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"a{n}"}} for n in range(65))),
+        "spec.manifests",
+        "at most 64",
+    ),
+]
+
 LATER = [
     ("spec.targets.spread", placement(targets={"all": True, "spread": [{"topologyKey": "region"}]})),
     ("spec.replicas.weights.by", placement(replicas={"mode": "Divide", "weights": {"by": "Allocatable"}})),
@@ -236,7 +281,6 @@ LATER = [
     ("spec.rollout.strategy", placement(rollout={"strategy": "Waves"})),
     ("spec.rollout.strategy", placement(rollout={"strategy": "Atomic"})),
     ("spec.dependencies", placement(dependencies=True)),
-    ("spec.manifests", placement(manifests=[{"apiVersion": "v1", "kind": "ConfigMap"}])),
     ("spec.upsync", placement(upsync=[CONFIGMAPS])),
     ("spec.upsync", cluster_placement(upsync=[CONFIGMAPS])),
     ("spec.namespaceMapping", sync_target(namespaceMapping="Hashed")),
@@ -247,6 +291,7 @@ REFUSED = [
     *BAD_SELECTORS,
     *TRANSFORMS,
     *OTHERS,
+    *MANIFESTS,
     *(
         Refused(
             f"target name {name[:50]!r}",

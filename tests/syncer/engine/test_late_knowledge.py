@@ -13,10 +13,9 @@ from syncer.api.keys import GroupResource, SyncKey
 from syncer.api.names import GROUP, SYNCED_FINALIZER, Reason
 from syncer.engine import actions as do
 from syncer.engine.absorb import absorb_error, absorb_reply, recreation
-from syncer.engine.catalog import unlearned
 from syncer.engine.decide import decide
 from syncer.engine.downstream import Downstream
-from syncer.engine.pair import Failure, Memory, Present
+from syncer.engine.pair import Failure, Memory, Present, unlearned
 from syncer.engine.passes import LONGEST_PAUSE_SECONDS, Passes
 from syncer.engine.sight import Sight
 from syncer.engine.situation import Policy
