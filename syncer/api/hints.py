@@ -70,7 +70,8 @@ HINTS: Final[Mapping[str, str]] = {
     ),
     Reason.FROZEN: "Check that the many deletions are meant, then let the target go on: syncline ack TARGET.",
     Reason.UPSTREAM_CONTROLLER_ACTIVE: (
-        "Stop the upstream controller for this kind (kube-controller-manager --controllers), it writes the same status."
+        "Put the object into spec.manifests of the placement and delete it upstream, or use an upstream that runs no "
+        "workloads itself."
     ),
     Reason.INVALID_STATUS: "Look at the object on the target: its status makes no sense, so the last good one is kept.",
     Reason.NOT_YET_SUPPORTED: "Remove the named field; this version of Syncline does not know how to honour it.",

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, SYNCED_FINALIZER
 from syncer.api.placement import AnyPlacement, ClusterPlacement, Placement
+from syncer.engine.acting import evidence
 from syncer.engine.copies import fleet
 from syncer.engine.expectations import expect
 from syncer.engine.guard import Lost
@@ -94,6 +95,7 @@ class Catalog:
                 self._reread(info)
             return
         key = self._world.key(info.group_resource, item)
+        self._acts(info, item)
         self._names.saw(info.group_resource, item, gone=event.type == "DELETED")
         if event.type == "DELETED":
             self._source_deleted(key, item, event.proof)
@@ -114,6 +116,15 @@ class Catalog:
         self.replan(source, Cause(f"the object was changed (resourceVersion {item.resource_version})", touch=True))
         for pair in source.pairs.values():
             pair.changed_at = self._world.clock()
+
+    def _acts(self, info: ResourceInfo, item: KubeObject) -> None:
+        """Take note of the first workload on which a controller of the upstream itself acts."""
+        if self._world.acting or not (found := evidence(info.group_kind, item)):
+            return
+        log.warning("workloads of this upstream are refused", evidence=found)
+        self._world.acting = found
+        workloads = [key for key, source in self._world.sources.items() if self._fleet.acting(source)]
+        self._replan(workloads, Cause(found))
 
     def _reread(self, info: ResourceInfo) -> None:
         """A kind was read for the first time, or for the first time again: what went meanwhile has no event."""
@@ -183,7 +194,8 @@ class Catalog:
 
     def replan(self, source: Source, cause: Cause, *, spread: bool = True) -> None:
         """Plan a source anew and enqueue what that moves; `spread`: of it and of those that claim the same place."""
-        claims = [claim for one in self._world.rivals(source) for claim in claims_of(one, self._selecting(one))]
+        rivals = [one for one in self._world.rivals(source) if not self._fleet.acting(one)]
+        claims = [claim for one in rivals for claim in claims_of(one, self._selecting(one))]
         new = plan(source, self._selecting(source), self._fleet, claims)
         old = source.plan
         if new.awaits:

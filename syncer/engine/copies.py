@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syncer.api.keys import GroupResource
+from syncer.engine.acting import WORKLOADS
 from syncer.engine.planner import Fleet
 from syncer.engine.state import Source
 from syncer.engine.targets import served_as
@@ -16,7 +17,7 @@ from syncer.transform.split import Split
 def fleet(world: World) -> Fleet:
     """The planner's view of a world; it stays true while the world changes."""
     copies = Copies(world)
-    return Fleet(world.placements, copies.state, copies.accepts, copies.holds, copies.shares)
+    return Fleet(world.placements, copies.state, copies.accepts, copies.holds, copies.acting, copies.shares)
 
 
 class Copies:
@@ -42,6 +43,10 @@ class Copies:
         if informer is None or not informer.synced:
             return True
         return (source.key.namespace, source.key.name) in informer.cache
+
+    def acting(self, source: Source) -> str:
+        """Why controllers of the upstream itself act on the source."""
+        return self._world.acting if not source.key.origin and source.info.group_kind in WORKLOADS else ""
 
     def shares(self, target: str, source: Source) -> Mapping[str, int] | None:
         """What a copy has of the numbers that a division sets; {} without a copy, None while nobody could look."""

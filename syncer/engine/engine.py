@@ -16,6 +16,7 @@ from syncer.api.keys import SyncKey
 from syncer.api.names import ACKNOWLEDGE_ANNOTATION, GROUP, VERSION, Reason
 from syncer.api.placement import AnyPlacement
 from syncer.api.synctarget import SyncTarget
+from syncer.engine import acting
 from syncer.engine.catalog import Catalog, Cause
 from syncer.engine.dispatcher import Dispatcher
 from syncer.engine.downstream import Downstream
@@ -35,7 +36,7 @@ from syncer.engine.sight import Sight
 from syncer.engine.standing import Handler, Standing
 from syncer.engine.state import Pair, Source
 from syncer.engine.statuswriter import StatusWriter
-from syncer.engine.targets import Link, TargetRuntime
+from syncer.engine.targets import Link, TargetRuntime, same_target
 from syncer.engine.telling import Telling
 from syncer.engine.watches import Watches
 from syncer.engine.world import AUDIT_SECONDS, CATCH_UP, World
@@ -159,6 +160,7 @@ class Engine:
             except SyncError as error:
                 log.warning("waiting for the upstream API server", error=str(error))
                 await asyncio.sleep(START_RETRY_SECONDS)
+        self.world.acting = await acting.look(self._upstream)
         self.world.left_behind = self._guard.reinstalled
         self.world.frozen = self._guard.problem
         handlers: list[tuple[ResourceInfo, Handler]] = [
@@ -225,7 +227,7 @@ class Engine:
             self._restore_freeze(model)
             cause = Cause(f"SyncTarget {item.name} was added")
         else:
-            if _same_target(runtime.model, model):
+            if same_target(runtime.model, model):
                 return  # its status was written
             runtime.update(model)
             limits = model.spec.limits
@@ -489,13 +491,3 @@ class Engine:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _same_target(before: SyncTarget, after: SyncTarget) -> bool:
-    old, new = before.metadata, after.metadata
-    return (before.spec, old.labels, old.annotations, old.deletion_timestamp) == (
-        after.spec,
-        new.labels,
-        new.annotations,
-        new.deletion_timestamp,
-    )

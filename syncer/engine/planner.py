@@ -47,6 +47,7 @@ class Fleet:
     targets: Callable[[str], TargetState]  # by name
     accepts: Callable[[str, GroupResource], bool]  # target name, resource
     holds: Callable[[str, Source], bool]  # target name: it has a copy of the source, or may have one
+    acting: Callable[[Source], str]  # why controllers of the upstream itself act on the source; "" if they do not
     # Target name: what the copy there has of each divided number; {} without a copy, None while nobody could look.
     shares: Callable[[str, Source], Mapping[str, int] | None]
 
@@ -79,6 +80,8 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet, riva
     skip = skip_reason(source.object, source.info.group_kind)
     if skip is not None:
         return Plan(matched=matched, skip=skip)
+    if fleet.acting(source):
+        return _refused(matched, matching, rivals, fleet.acting(source))
     own = claims_of(source, matching)
     claims: dict[str, list[Claim]] = {}
     for claim in (*own, *rivals):
@@ -117,6 +120,17 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet, riva
 def _precedence(record: PlacementRecord) -> tuple[int, str, str]:
     assert record.compiled is not None  # only compiled placements are in the index
     return record.compiled.precedence
+
+
+def _refused(matched: tuple[str, ...], matching: Sequence[PlacementRecord], rivals: Sequence[Claim], why: str) -> Plan:
+    """The whole object is refused; what a placement holds inline may have its places."""
+    taken = {target for one in rivals if one.record.selection is not None for target in one.record.selection.selected}
+    refusals: dict[str, Refusal] = {}
+    for record in sorted(matching, key=_precedence):
+        for target in record.selection.selected if record.selection is not None else ():
+            if target not in taken:
+                refusals.setdefault(target, Refusal(record.manifest.uid, Reason.UPSTREAM_CONTROLLER_ACTIVE, why))
+    return Plan(refusals=refusals, matched=matched)
 
 
 def _refuse(source: Source, uid: str, fleet: Fleet, target: str) -> Refusal | None:

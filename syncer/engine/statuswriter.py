@@ -99,6 +99,8 @@ class StatusWriter:
         aggregator = source.aggregator  # the source may be deleted, and lose it, while the server answers
         if aggregator is None or (item.terminating and not source.plan.assignments):
             return
+        if any(refusal.reason == Reason.UPSTREAM_CONTROLLER_ACTIVE for refusal in source.plan.refusals.values()):
+            return  # the status is the upstream's own
         manifest = (source.status_live or item).manifest()
         if await self._foreign(source, item, manifest, aggregator):
             return

@@ -154,3 +154,14 @@ class TargetRuntime:
             return None
         watch = self.link.watches.get(resource)
         return watch.informer if watch is not None else None
+
+
+def same_target(before: SyncTarget, after: SyncTarget) -> bool:
+    """Whether nothing but the status differs."""
+    old, new = before.metadata, after.metadata
+    return (before.spec, old.labels, old.annotations, old.deletion_timestamp) == (
+        after.spec,
+        new.labels,
+        new.annotations,
+        new.deletion_timestamp,
+    )

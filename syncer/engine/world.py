@@ -43,6 +43,7 @@ class World:
         scaled: (namespace, kind, name) of objects whose replicas an upstream HPA sets, to the HPA's key.
         wanting: pairs that refer to objects which are not placed beside them.
         frozen: why nothing may be written anywhere; "" in ordinary times.
+        acting: why workloads of the upstream are refused: its own controllers act on them; "" where they do not.
         left_behind: our CRDs were installed anew: synced objects that nothing selects may come from before, and stay.
         acknowledged: targets whose left-behind objects a person gave up.
         finished: (source uid, target uid) of Jobs and Pods that reached their end: never created there again.
@@ -77,6 +78,7 @@ class World:
         self.budget = DeletionBudget(self.rng)
         self.queue: KeyedQueue[SyncKey] = KeyedQueue(lambda key: key.target, lane_limit=32)
         self.frozen = ""
+        self.acting = ""
         self.left_behind = False
         self.acknowledged: set[str] = set()
         self.finished = FinishedRuns()

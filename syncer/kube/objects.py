@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from syncer.api.keys import GroupKind, GroupResource
-from syncer.api.names import SPEC_MANAGER, Reason
+from syncer.api.names import SPEC_MANAGER, STATUS_MANAGER, Reason
 from syncer.errors import TerminalError
 from syncer.kube.errors import MalformedAnswer, Status, parse_status
 
@@ -110,6 +110,7 @@ class KubeObject(msgspec.Struct, gc=False, frozen=True):
     deletion_timestamp: str | None
     owned: bytes | None  # raw fieldsV1 of our manager (operation Apply, main resource); None if it owns nothing
     raw: bytes  # the object's JSON without managedFields and last-applied
+    status_manager: str = ""  # who wrote the status since we did, or without us; "" for nobody else
 
     @property
     def terminating(self) -> bool:
@@ -168,6 +169,7 @@ class _ManagedFields(msgspec.Struct, gc=False):
     manager: str = ""
     operation: str = ""
     subresource: str = ""
+    time: str = ""
     fieldsV1: Raw = Raw(b"{}")
 
 
@@ -304,6 +306,7 @@ def _build(top: dict[str, Raw], manager: str | None) -> KubeObject:
         deletion_timestamp=meta.deletion_timestamp,
         owned=_owned(meta.managed_fields, manager),
         raw=_ENCODE(top),
+        status_manager=_status_manager(meta.managed_fields),
     )
 
 
@@ -318,6 +321,13 @@ def _owned(entries: list[_ManagedFields] | None, manager: str | None) -> bytes |
             if entry.manager == manager and entry.operation == "Apply" and not entry.subresource:
                 return _shared(bytes(entry.fieldsV1))
     return None
+
+
+def _status_manager(entries: list[_ManagedFields] | None) -> str:
+    """The last writer of the status subresource; times are in seconds, and in ours nobody else was later."""
+    written = [entry for entry in entries or () if entry.subresource == "status"]
+    last = max(written, key=lambda entry: (entry.time, entry.manager == STATUS_MANAGER), default=None)
+    return sys.intern(last.manager) if last is not None and last.manager != STATUS_MANAGER else ""
 
 
 @lru_cache(maxsize=1024)
