@@ -43,3 +43,19 @@ class TerminalError(SyncError):
 
 class NotLeadingError(SyncError):
     """A write was about to leave a replica whose lease is no longer valid; it was not sent."""
+
+
+class StartError(SyncError):
+    """The process cannot start; a person has to change something.
+
+    Attributes:
+        cause: one line, what is wrong.
+        hint: one line, what to do about it.
+        exit_code: 2 when the command line or the settings are wrong, else 1.
+    """
+
+    def __init__(self, cause: str, hint: str, *, exit_code: int = 1) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.hint = hint
+        self.exit_code = exit_code

@@ -1,7 +1,6 @@
-"""Keeps the operator's memory small. Import this before anything else: it decides what other imports load.
+"""Keeps the memory of operator and agent small. Import this before anything else: it decides what other imports load.
 
-kopf loads every model of the `kubernetes` package when it finds that (20 MiB), for a way of logging in that we do not
-use; structlog loads `rich` (3 MiB) for tracebacks with local variables, which could show secrets.
+structlog loads `rich` (4 MiB) for tracebacks with local variables, which could show secrets.
 """
 
 from __future__ import annotations
@@ -41,4 +40,3 @@ _M_ARENA_MAX: Final = -8  # <malloc.h>
 _M_MMAP_THRESHOLD: Final = -3
 share_heap()
 import_without("structlog", "rich")
-import_without("kopf", "kubernetes")

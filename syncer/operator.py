@@ -6,7 +6,7 @@ Reading order: `run` (the process), `Operator.start` (what must be there), `Oper
 
 from __future__ import annotations
 
-import syncer.lean  # isort: skip  # noqa: F401  # first: decides what the libraries below load
+import syncer.lean_kopf  # isort: skip  # noqa: F401  # first: decides what the libraries below load
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ import structlog
 
 from syncer.api.keys import GroupKind
 from syncer.api.names import GROUP, SYSTEM_NAMESPACE
-from syncer.errors import SyncError, TerminalError
+from syncer.errors import StartError, SyncError, TerminalError
 from syncer.events import EventRecorder
 from syncer.hub.api import EngineView, HubApi
 from syncer.hub.auth import Authenticator, Authorizer
@@ -49,7 +49,7 @@ from syncer.lease import AlwaysLeading, Lease, LeaseTiming
 from syncer.logs import configure_logs
 from syncer.metrics import Metrics
 from syncer.replica import Replica
-from syncer.settings import OperatorSettings, StartError, unknown_variables
+from syncer.settings import OperatorSettings, unknown_variables
 from syncer.watchdog import LoopWatchdog
 
 CRDS: Final = ("synctargets", "placements", "clusterplacements", "clusterregistrations")

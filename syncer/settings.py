@@ -8,12 +8,11 @@ Values that are wrong never appear in a message, because a misplaced secret woul
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -26,7 +25,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from syncer.errors import SyncError
+from syncer.binds import Bind, flag_name, parse_bind
+from syncer.errors import StartError
 
 ENVIRONMENT_PREFIX: Final = "SYNCLINE_"
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -36,61 +36,11 @@ LATER_GATES: Final = frozenset({"PullMode", "Quota", "Upsync", "Views", "WavedRo
 FOREIGN_VARIABLES: Final = frozenset({"SYNCLINE_ASSETS", "SYNCLINE_CONFIG", "SYNCLINE_DEBUG"})
 
 
-class StartError(SyncError):
-    """The process cannot start; a person has to change something.
-
-    Attributes:
-        cause: one line, what is wrong.
-        hint: one line, what to do about it.
-        exit_code: 2 when the command line or the settings are wrong, else 1.
-    """
-
-    def __init__(self, cause: str, hint: str, *, exit_code: int = 1) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.hint = hint
-        self.exit_code = exit_code
-
-
 class SettingsError(StartError):
     """The settings are wrong: unknown key, unreadable or invalid file, value out of range (B38)."""
 
     def __init__(self, cause: str, hint: str) -> None:
         super().__init__(cause, hint, exit_code=2)
-
-
-class Bind(NamedTuple):
-    """Where a listener listens; port 0 asks the kernel for a free one."""
-
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_bind(value: object) -> Bind:
-    """`HOST:PORT`, `[IPv6]:PORT` or `:PORT` (all addresses).
-
-    Raises:
-        ValueError: anything else, or a port outside 0..65535.
-    """
-    if isinstance(value, Bind):
-        return value
-    match = (
-        re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]*)):(\d{1,5})", value) if isinstance(value, str) else None
-    )
-    if match is None or int(match[3]) > 65535:
-        raise ValueError("must be HOST:PORT with a port from 0 to 65535, like 127.0.0.1:8080 or [::1]:8080")
-    return Bind(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - `:PORT` asks for all addresses
 
 
 def _parse_gates(value: object) -> object:
@@ -228,11 +178,6 @@ class OperatorSettings(BaseSettings):
             EnvSettingsSource(settings_cls),
             InitSettingsSource(settings_cls, file_values),
         )
-
-
-def flag_name(field: str) -> str:
-    """`http_bind` as it is spelled on the command line and in YAML: `http-bind`."""
-    return field.replace("_", "-")
 
 
 def variable_name(field: str) -> str:

@@ -31,6 +31,7 @@ from bench.tunnel.load import LoadFailed
 from bench.tunnel.report import Row
 from bench.tunnel_rig import end, say
 from deploy.local import ports
+from syncer.binds import Bind
 from syncer.hub.api import HubApi
 from syncer.hub.auth import Authenticator, Authorizer, User
 from syncer.hub.certificates import make_authority, server_context
@@ -40,7 +41,6 @@ from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnels import Tunnels
 from syncer.logs import configure_logs
 from syncer.metrics import Metrics
-from syncer.settings import Bind
 from tunneler.config import TunnelConfig
 from tunneler.connections import LinkState
 from tunneler.core import Role

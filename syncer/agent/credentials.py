@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from syncer.agent.http import route_to, send
-from syncer.api.registration import ORGANIZATION, common_name
+from syncer.api.names import ORGANIZATION, common_name
 from syncer.api.shapes import RenewAnswer, RenewRequest
 from syncer.errors import SyncError
 from tunneler.links.dial import client_tls

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import unquote
 
+import msgspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from msgspec import Meta
 
 from syncer.api.keys import GroupResource
 from syncer.api.names import API_VERSION, Reason
@@ -23,6 +24,7 @@ from syncer.errors import TerminalError
 from syncer.kube.apirequest import Attributes
 from syncer.kube.http1 import Headers
 
+KIND: Final = "AgentPolicy"
 SIZE_LIMIT: Final = 1024 * 1024  # bytes
 VERBS: Final = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
 READS: Final = frozenset({"get", "list", "watch"})
@@ -33,11 +35,15 @@ _EXTRA: Final = b"impersonate-extra-"
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9a-f]{2})")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Wrong(ValueError):
+    """A value that its type allows and the policy does not."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
 
 
-class Rule(_Part):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """Requests that are allowed.
 
     Attributes:
@@ -50,18 +56,15 @@ class Rule(_Part):
             limited by it.
     """
 
-    resources: tuple[str, ...] = Field(min_length=1)
-    verbs: tuple[str, ...] = Field(min_length=1)
+    resources: Annotated[tuple[str, ...], Meta(min_length=1)]
+    verbs: Annotated[tuple[str, ...], Meta(min_length=1)]
     namespaces: tuple[str, ...] = ("*",)
-    except_namespaces: tuple[str, ...] = Field(default=(), alias="exceptNamespaces")
+    except_namespaces: tuple[str, ...] = ()
 
-    @field_validator("verbs")
-    @classmethod
-    def _known(cls, verbs: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [verb for verb in verbs if verb != "*" and verb not in VERBS]
+    def __post_init__(self) -> None:
+        unknown = [verb for verb in self.verbs if verb != "*" and verb not in VERBS]
         if unknown:
-            raise ValueError(f"unknown verb {unknown[0][:32]!r}; known are *, {', '.join(sorted(VERBS))}")
-        return verbs
+            raise _Wrong("verbs", f"unknown verb {unknown[0][:32]!r}; known are *, {', '.join(sorted(VERBS))}")
 
     def allows(self, asked: Attributes) -> bool:
         """Whether this rule names the request."""
@@ -91,7 +94,7 @@ def _covers(pattern: str, resource: GroupResource, subresource: str) -> bool:
     return not subresource or (name == "*" and subresource in ("status", "scale"))
 
 
-class People(_Part):
+class People(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Users who come through the hub.
 
     Attributes:
@@ -107,35 +110,33 @@ class People(_Part):
     extra: tuple[str, ...] = ("authentication.kubernetes.io/credential-id",)
     rules: tuple[Rule, ...] = ()
 
-    @field_validator("users", "groups")
-    @classmethod
-    def _not_reserved(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name.startswith(_RESERVED):
-                raise ValueError(f"{name[:64]!r} begins with system: and is never impersonated")
-        return names
-
-    @field_validator("groups")
-    @classmethod
-    def _exact(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
+    def __post_init__(self) -> None:
+        for field, names in (("users", self.users), ("groups", self.groups)):
+            for name in names:
+                if name.startswith(_RESERVED):
+                    raise _Wrong(field, f"{name[:64]!r} begins with system: and is never impersonated")
+        for name in self.groups:
             if "*" in name:
-                raise ValueError(f"{name[:64]!r}: groups are exact names; a pattern would let the hub choose")
-        return names
+                raise _Wrong("groups", f"{name[:64]!r}: groups are exact names; a pattern would let the hub choose")
 
 
-class Policy(_Part):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """The whole file.
 
     Attributes:
         paths: what is no resource and may be read by all: exact, or a prefix that ends with `*`.
     """
 
-    api_version: str = Field(default=API_VERSION, alias="apiVersion", pattern=f"^{re.escape(API_VERSION)}$")
-    kind: str = Field(default="AgentPolicy", pattern="^AgentPolicy$")
+    api_version: str = API_VERSION
+    kind: str = KIND
     sync: tuple[Rule, ...] = ()
     people: People = People()
     paths: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field, value, known in (("apiVersion", self.api_version, API_VERSION), ("kind", self.kind, KIND)):
+            if value != known:
+                raise _Wrong(field, f"must be {known}")
 
     def refusal(self, asked: Attributes, identity: Identity | None) -> str:
         """Why a request may not pass, "" if it may.
@@ -250,11 +251,13 @@ def parse_policy(text: bytes, *, where: str = "the policy") -> Policy:
     if not isinstance(document, dict):
         raise _bad(where, "is not a map of apiVersion, kind, sync, people and paths")
     try:
-        return Policy.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        pointer = "/" + "/".join(map(str, first["loc"]))
-        raise _bad(where, f"{pointer}: {first['msg']}", pointer) from None
+        return msgspec.convert(document, Policy)
+    except msgspec.ValidationError as error:
+        why, _, place = str(error).partition(" - at `$")
+        pointer = place.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        if isinstance(error.__cause__, _Wrong):
+            pointer += f"/{error.__cause__.field}"
+        raise _bad(where, f"{pointer or '/'}: {why}", pointer) from None
 
 
 def load_policy(path: Path) -> Policy:
@@ -272,7 +275,6 @@ def _bad(where: str, why: str, pointer: str | None = None) -> TerminalError:
 
 def policy_text(policy: Policy, comments: Sequence[str] = ()) -> str:
     """The file for people: YAML with a head of comments; what is left out has its default."""
-    document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "AgentPolicy"}
-    document |= policy.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": KIND} | msgspec.to_builtins(policy)
     head = "".join(f"# {line}\n" if line else "#\n" for line in comments)
     return head + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=118)

@@ -13,11 +13,10 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -30,12 +29,12 @@ from syncer.agent.links import REPLICAS_SERVICE, AgentLinks
 from syncer.agent.policy import Policy, load_policy
 from syncer.agent.policy_file import PolicyFile
 from syncer.agent.role import default_policy
-from syncer.errors import SyncError, TerminalError
+from syncer.agent.settings import AgentSettings
+from syncer.errors import StartError, SyncError, TerminalError
 from syncer.hub.listener import listen
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 from syncer.logs import configure_logs
-from syncer.settings import Bind, StartError
 from tunneler.config import TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import HandshakeRefused, TunnelError
@@ -47,35 +46,10 @@ from tunneler.ports import Services, StreamRequest
 from tunneler.session import TunnelSession
 
 SERVICE: Final = "kube-api"
-DEFAULT_BIND: Final = Bind("127.0.0.1", 8081)
 UID_SECONDS: Final = 5.0  # patience with this cluster's API server before a dial
 METADATA_ONLY: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class AgentSettings:
-    """What the command line says.
-
-    Attributes:
-        hubs: https URLs, of replicas or of a balancer before them; empty: the one that was joined.
-        kubeconfig: of this cluster; None: the Pod's ServiceAccount.
-        policy: file; None: the default.
-        proxy: None: HTTPS_PROXY and NO_PROXY; "": none.
-        drain_seconds: what SIGTERM leaves to streams that are open.
-    """
-
-    hubs: tuple[str, ...]
-    credentials: Path
-    kubeconfig: Path | None = None
-    context: str | None = None
-    policy: Path | None = None
-    proxy: str | None = None
-    http_bind: Bind = DEFAULT_BIND
-    log_level: str = "info"
-    log_format: Literal["auto", "json", "console"] = "auto"
-    drain_seconds: float = 10.0
 
 
 def run(settings: AgentSettings, *, version: str) -> int:

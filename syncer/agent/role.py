@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from syncer.agent.policy import EVERYBODY, READS, People, Policy, Rule
 from syncer.api.names import SYSTEM_NAMESPACE
-from syncer.api.policy import target_role
-from syncer.api.synctarget import AcceptedResources
+from syncer.api.policy import Accepted, Preset, target_role
 
 PROTECTED: Final = ("kube-*", SYSTEM_NAMESPACE)  # as `syncer.api.policy.is_protected`
 DISCOVERY: Final = ("/api", "/api/*", "/apis", "/apis/*", "/openapi/*", "/version", "/healthz", "/livez", "/readyz")
@@ -17,10 +16,10 @@ PEOPLE_RULES: Final = (
     Rule(
         resources=("*.*",),
         verbs=("create", "update", "patch", "delete", "deletecollection"),
-        exceptNamespaces=PROTECTED,
+        except_namespaces=PROTECTED,
     ),
     Rule(resources=("pods/log",), verbs=("get",)),
-    Rule(resources=("pods/exec", "pods/attach", "pods/portforward"), verbs=("create",), exceptNamespaces=PROTECTED),
+    Rule(resources=("pods/exec", "pods/attach", "pods/portforward"), verbs=("create",), except_namespaces=PROTECTED),
 )
 _OWN_REVIEWS: Final = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")  # what the operator asks about itself
 COMMENTS: Final = (
@@ -37,9 +36,7 @@ COMMENTS: Final = (
 )
 
 
-def default_policy(
-    resources: AcceptedResources | None = None, *, groups: tuple[str, ...] = (), channels: bool = True
-) -> Policy:
+def default_policy(resources: Accepted | None = None, *, groups: tuple[str, ...] = (), channels: bool = True) -> Policy:
     """What an agent allows unless told otherwise: what syncing takes, and to people what their own RBAC allows.
 
     Args:
@@ -48,7 +45,7 @@ def default_policy(
         channels: whether people may have exec, attach and port-forward.
     """
     merged: dict[tuple[str, ...], list[str]] = {}
-    for rule in target_role(resources or AcceptedResources())["rules"]:
+    for rule in target_role(resources or Preset())["rules"]:
         merged.setdefault(tuple(rule["verbs"]), []).extend(
             f"{resource}.{group}" if group else resource
             for group in rule["apiGroups"]
@@ -56,7 +53,7 @@ def default_policy(
         )
     merged[("create",)] = [f"{name}.authorization.k8s.io" for name in _OWN_REVIEWS]
     sync = tuple(
-        Rule(resources=tuple(names), verbs=verbs, exceptNamespaces=() if READS.issuperset(verbs) else PROTECTED)
+        Rule(resources=tuple(names), verbs=verbs, except_namespaces=() if READS.issuperset(verbs) else PROTECTED)
         for verbs, names in merged.items()
     )
     rules = tuple(rule for rule in PEOPLE_RULES if channels or "pods/exec" not in rule.resources)

@@ -28,6 +28,15 @@ SPEC_MANAGER: Final = "syncline"
 CEDED_MANAGER: Final = "syncline-ceded"
 STATUS_MANAGER: Final = "syncline-status"
 
+# In the certificates of agents.
+COMMON_NAME_PREFIX: Final = "system:syncline:target:"
+ORGANIZATION: Final = "system:syncline:targets"
+
+
+def common_name(target: str) -> str:
+    """The name that the agent of a target has: `system:syncline:target:east`."""
+    return COMMON_NAME_PREFIX + target
+
 
 class Reason(StrEnum):
     """Reasons in conditions, placement errors and Events."""

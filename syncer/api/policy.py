@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from syncer.api.keys import GroupKind, GroupResource
 from syncer.api.names import GROUP, SYSTEM_NAMESPACE
-from syncer.api.synctarget import AcceptedResources
 
 
 class BuiltinKind(NamedTuple):
@@ -122,7 +121,26 @@ _LISTED: Final = {
 }
 
 
-def target_role(resources: AcceptedResources, *, name: str = "syncline-target") -> dict[str, Any]:
+class Accepted(Protocol):
+    """What a target accepts: `spec.resources` of a SyncTarget, for those who need not load the model of one."""
+
+    @property
+    def preset(self) -> str: ...
+    @property
+    def allow(self) -> Sequence[str]: ...
+    @property
+    def deny(self) -> Sequence[str]: ...
+
+
+class Preset(NamedTuple):
+    """What a target accepts that names nothing itself."""
+
+    preset: str = "Workloads"
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+def target_role(resources: Accepted, *, name: str = "syncline-target") -> dict[str, Any]:
     """ClusterRole of Syncline's identity on a target: what it accepts, namespaces, a look at nodes and pods, and
     lists of what else can be in a namespace.
 

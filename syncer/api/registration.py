@@ -1,4 +1,4 @@
-"""ClusterRegistration: one request of a cluster to join, and the names that its certificate carries."""
+"""ClusterRegistration: one request of a cluster to join."""
 
 from __future__ import annotations
 
@@ -19,18 +19,11 @@ from syncer.api.common import (
     TargetName,
 )
 
-COMMON_NAME_PREFIX: Final = "system:syncline:target:"
-ORGANIZATION: Final = "system:syncline:targets"
 CLUSTER_UID_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,62}[a-z0-9])?$"
 MAX_REQUEST: Final = 4096  # bytes of a certificate request in PEM; with a key of 4096 bits it has 1,700
 
 Phase = Literal["Pending", "Approved", "Denied", "Expired"]
 ClusterUID = Annotated[str, Field(pattern=CLUSTER_UID_PATTERN, max_length=64)]
-
-
-def common_name(target: str) -> str:
-    """The name that the agent of a target has: `system:syncline:target:east`."""
-    return COMMON_NAME_PREFIX + target
 
 
 class ClusterRegistrationSpec(ApiModel):

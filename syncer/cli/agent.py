@@ -1,4 +1,4 @@
-"""`syncline agent`: its flags."""
+"""`syncline agent`: its flags; `launch` starts the process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from syncer.agent.settings import AgentSettings
+from syncer.binds import parse_bind
 from syncer.cli.errors import WrongUse
 
 
@@ -47,7 +49,7 @@ def agent(
     log_format: Annotated[
         str, typer.Option(metavar="FORMAT", help="json, console or auto: console on a terminal.")
     ] = "auto",
-) -> None:
+) -> AgentSettings:
     """Run the agent of a target behind a tunnel: it dials the hub, and the hub reaches this cluster through it.
 
     Nothing listens on the cluster's side and no credential of it leaves; what the hub may ask, the policy says.
@@ -60,10 +62,6 @@ def agent(
       # through a proxy, with a policy of your own
       syncline agent --credentials /var/lib/syncline --proxy http://proxy.example:3128 --policy policy.yaml
     """
-    from importlib.metadata import version
-
-    from syncer.settings import parse_bind
-
     if log_level not in ("debug", "info", "warning", "error"):
         raise WrongUse("--log-level is none of debug, info, warning, error", "Choose one of them.")
     if log_format not in ("auto", "json", "console"):
@@ -72,9 +70,7 @@ def agent(
         bind = parse_bind(http_bind)
     except ValueError as error:
         raise WrongUse(f"--http-bind {error}", "Write it like 127.0.0.1:8081") from error
-    from syncer.agent.process import AgentSettings, run
-
-    settings = AgentSettings(
+    return AgentSettings(
         hubs=tuple(url.rstrip("/") for given in hub or () for url in given.split(",") if url),
         credentials=credentials,
         kubeconfig=kubeconfig,
@@ -86,6 +82,3 @@ def agent(
         log_level=log_level,
         log_format=log_format,  # type: ignore[arg-type]  # checked above
     )
-    code = run(settings, version=version("syncline"))
-    if code:
-        raise typer.Exit(code)

@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from syncer.agent.settings import AgentSettings
 from syncer.cli import options
 from syncer.cli.agent import agent
 from syncer.cli.errors import WrongUse, complain, program
 from syncer.cli.join_commands import approve, deny, join, token_create
+from syncer.cli.launch import start
 from syncer.cli.operator import operator
 from syncer.cli.options import Access
 from syncer.cli.output import Output
@@ -406,6 +408,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(given, prog_name=program(), standalone_mode=False)
+        if isinstance(code, AgentSettings):
+            return start(code, anew=arguments is None)
     except TyperException as error:
         return complain(_usage_error(error))
     except KeyboardInterrupt:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from syncer.api.registration import MAX_REQUEST, ORGANIZATION, common_name
+from syncer.api.names import ORGANIZATION, common_name
+from syncer.api.registration import MAX_REQUEST
 from syncer.errors import SyncError
 from syncer.hub.certificates import BACKDATE, KeyPair, load_authority
 from syncer.hub.identity import AgentIdentity

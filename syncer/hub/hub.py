@@ -17,7 +17,8 @@ import structlog
 from aiohttp import web
 
 from syncer.api.names import HUB_CONFIGMAP, SPEC_MANAGER, SYSTEM_NAMESPACE
-from syncer.errors import SyncError
+from syncer.binds import Bind
+from syncer.errors import StartError, SyncError
 from syncer.hub.certificates import (
     KeyPair,
     ServingCertificate,
@@ -31,7 +32,6 @@ from syncer.hub.listener import Listener, listen
 from syncer.kube.client import APPLY_PATCH, ClusterClient
 from syncer.kube.errors import AlreadyExists, NotFound
 from syncer.kube.objects import ResourceInfo
-from syncer.settings import Bind, StartError
 
 CA_SECRET: Final = "syncline-hub-ca"  # noqa: S105 - a name
 SECRETS: Final = ResourceInfo("", "v1", "secrets", "Secret", namespaced=True)

@@ -17,7 +17,8 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from syncer.api.registration import COMMON_NAME_PREFIX, ORGANIZATION, ClusterRegistration
+from syncer.api.names import COMMON_NAME_PREFIX, ORGANIZATION
+from syncer.api.registration import ClusterRegistration
 from syncer.api.synctarget import SyncTarget
 from syncer.errors import SyncError
 from syncer.hub.certificates import issued_by

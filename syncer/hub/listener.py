@@ -12,8 +12,9 @@ from typing import Final
 
 from aiohttp import web
 
+from syncer.binds import Bind, flag_name
+from syncer.errors import StartError
 from syncer.hub.callers import Strangers, accept, factory
-from syncer.settings import Bind, StartError, flag_name
 
 # A caller that sends nothing, or reads nothing, is let go.
 KEEPALIVE_SECONDS: Final = 30.0

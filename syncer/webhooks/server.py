@@ -19,9 +19,9 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from syncer.api.names import Reason
+from syncer.binds import Bind
 from syncer.errors import TerminalError
 from syncer.hub.certificates import KeyPair, ServingCertificate, server_context
-from syncer.settings import Bind
 from syncer.webhooks.configurations import Registered
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 from syncer.webhooks.registration import CHECK_SECONDS, HttpCaller, Registration

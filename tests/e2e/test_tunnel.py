@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from msgspec.structs import replace
 
 from syncer.agent.policy import policy_text
 from syncer.agent.role import default_policy
@@ -338,6 +340,17 @@ def test_followed_logs_go_on_after_the_link_was_lost(
             assert follow.wait(20) == 130
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in another way there")
+def test_an_agent_that_just_connected_is_small(ground: Installation, agent: Agent) -> None:
+    """At most 60 MiB: every target pays for it."""
+    agent.end()
+    agent.start()
+    wait_until(agent.ready, timeout_seconds=40)
+    record = agent.table.read(agent.name)
+    assert record is not None
+    assert psutil.Process(record.pid).memory_info().rss < 60 * 2**20
+
+
 @pytest.mark.timeout(180)
 def test_an_agents_policy_counts_as_it_is_now(
     ground: Installation, agent: Agent, far: Callable[..., list[str]], room: str, tmp_path: Path
@@ -346,7 +359,7 @@ def test_an_agents_policy_counts_as_it_is_now(
     fresh(ground, room)
     pod = run(far("get", "pods", "-n", room, "-o", "name")).split()[0]
     policy = default_policy()
-    strict = policy.model_copy(update={"people": policy.people.model_copy(update={"rules": policy.people.rules[:2]})})
+    strict = replace(policy, people=replace(policy.people, rules=policy.people.rules[:2]))
     path = tmp_path / "policy.yaml"
     path.write_text(policy_text(policy))
     agent.end()

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from syncer.binds import Bind, flag_name
 from syncer.settings import (
-    Bind,
     OperatorSettings,
     SettingsError,
-    flag_name,
     load_settings,
     unknown_variables,
     variable_name,

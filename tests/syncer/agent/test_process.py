@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from syncer.agent.process import AgentSettings, cluster_credentials, find_proxy, read_policy
+from syncer.agent.process import cluster_credentials, find_proxy, read_policy
+from syncer.agent.settings import AgentSettings
 from syncer.cli.app import main
-from syncer.settings import StartError
+from syncer.errors import StartError
 
 
 def test_without_a_file_the_default_policy_counts_and_a_wrong_one_is_refused(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 import trustme
 import yaml
 
+from syncer.binds import flag_name
 from syncer.cli import errors
 from syncer.cli.app import main
 from syncer.errors import TerminalError
 from syncer.kube.errors import Unreachable
-from syncer.settings import OperatorSettings, flag_name
+from syncer.settings import OperatorSettings
 from tests.syncer.cli.conftest import TOKEN, FakeServer, Result, write_kubeconfig
 
 Cli = Callable[..., Result]

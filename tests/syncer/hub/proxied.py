@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from syncer.binds import Bind
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.callers import Strangers
 from syncer.hub.listener import listen
 from syncer.hub.proxy import TargetProxy
 from syncer.hub.proxy_exchange import TargetUnavailable, UnknownTarget
-from syncer.settings import Bind
 from tests.support.http1 import StandIn, connected, running
 from tests.syncer.hub.fakes import Reviews
 

@@ -28,7 +28,8 @@ from syncer.agent.credentials import (
     write_private,
 )
 from syncer.agent.http import HubNotReached
-from syncer.errors import SyncError
+from syncer.binds import Bind
+from syncer.errors import StartError, SyncError
 from syncer.events import EventRecorder
 from syncer.hub.agent_certificates import check_request, issue
 from syncer.hub.certificates import KeyPair, authority_hash, make_authority
@@ -37,7 +38,6 @@ from syncer.hub.identity import Identities
 from syncer.hub.registrations import RegistrationEndpoint
 from syncer.kube.errors import Unreachable
 from syncer.metrics import Metrics
-from syncer.settings import Bind, StartError
 from tests.syncer.hub.test_identity import registration, sync_target
 
 NOW = datetime.now(UTC)

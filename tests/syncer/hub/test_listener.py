@@ -14,13 +14,14 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from syncer.binds import Bind
+from syncer.errors import StartError
 from syncer.hub.api import HubApi
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.callers import Strangers
 from syncer.hub.certificates import issue_server, load_pair, make_authority, server_context
 from syncer.hub.listener import listen
 from syncer.hub.registrations import PREFIX as REGISTRATIONS
-from syncer.settings import Bind, StartError
 from tests.support.http1 import connected, gone, read_message
 from tests.syncer.hub.fakes import Reviews
 from tests.syncer.hub.proxied import reviews

@@ -29,6 +29,7 @@ from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.role import agent_role, default_policy
+from syncer.binds import Bind
 from syncer.hub.auth import Authenticator, Authorizer
 from syncer.hub.certificates import make_authority
 from syncer.hub.hub import Hub
@@ -38,7 +39,6 @@ from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.kubeconfig import Access, Source
-from syncer.settings import Bind
 from tests.support.fleet import Kubectl, eventually
 from tests.support.http1 import connected, read_message
 from tests.support.tunnelled import tunnel

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography import x509
 
+from syncer.binds import Bind
 from syncer.errors import TerminalError, TransientError
 from syncer.hub.certificates import SERVER_LIFETIME, make_authority
-from syncer.settings import Bind
 from syncer.webhooks.configurations import configurations
 from syncer.webhooks.registration import HttpCaller
 from syncer.webhooks.server import AdmissionServer
