@@ -41,7 +41,7 @@ from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.hub.tunnels import Tunnels
 from syncer.kube.client import ClusterClient
-from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
+from syncer.kube.credentials import ClusterCredentials, in_pod
 from syncer.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unauthorized
 from syncer.kube.objects import ResourceInfo, decode_document
 from syncer.leading import Process, Term
@@ -297,9 +297,8 @@ class Operator:
 
     def _make_credentials(self) -> ClusterCredentials:
         settings = self._settings
-        in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_FOLDER / "token").exists()
         try:
-            if settings.kubeconfig is None and in_pod and not os.environ.get("KUBECONFIG"):
+            if settings.kubeconfig is None and in_pod(os.environ):
                 return ClusterCredentials.in_cluster()
             return ClusterCredentials.from_kubeconfig(settings.kubeconfig, settings.context)
         except TerminalError as error:

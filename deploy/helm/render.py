@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.helm.tool import run
+from syncer.agent.policy import policy_text
+from syncer.agent.role import COMMENTS, default_policy
 
 REPOSITORY: Final = Path(__file__).parents[2]
 CHARTS: Final = Path(__file__).parent
@@ -42,28 +44,43 @@ RENDERED: Final = {
         "The operator with another API server as upstream: put its kubeconfig into Secret syncline-upstream first.",
         {"upstream.mode": "external", "upstream.external.kubeconfigSecret.name": "syncline-upstream"},
     ),
+    "agent.yaml": Manifest(
+        "syncline-agent",
+        "The agent of a target. Put your hub and name into its arguments --hub, --ca-hash and --target, and the\n"
+        "# token of `syncline token create NAME` into Secret syncline-agent-token, key token.",
+        {
+            "hub.url": "https://hub.example.com",
+            "hub.caHash": f"sha256:{'0' * 64}",
+            "target": "east",
+            "tokenSecret.name": "syncline-agent-token",
+        },
+    ),
 }
 
 
 def copies() -> dict[Path, str]:
-    """Files of the charts that are copies of what is reviewed elsewhere, `{path: text}`."""
+    """Files of the charts that come from elsewhere, `{path: text}`: CRDs, roles, the agent's default policy."""
     target = CHARTS / "syncline" / "files"
-    return {
+    agent = {CHARTS / "syncline-agent" / "files" / "policy.yaml": policy_text(default_policy(), COMMENTS)}
+    return agent | {
         target / source.parent.name / source.name: source.read_text()
         for folder in ("crds", "rbac")
         for source in sorted((REPOSITORY / "deploy" / folder).glob("*.yaml"))
     }
 
 
-def template(helm: Path, chart: str, values: Mapping[str, str], *, release: str = "syncline") -> str:
-    """The manifests of a chart, without comments on where each comes from.
+def template(helm: Path, chart: str, values: Mapping[str, str], *, file: Path | None = None) -> str:
+    """The manifests of a chart, without comments on where each comes from; the release is named as the chart.
 
+    Args:
+        file: of more values.
     Raises:
         GroundError: the values are refused, or the chart is broken; with helm's words.
     """
     sets = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
-    arguments = ["template", release, str(CHARTS / chart), "--namespace", NAMESPACE, "--kube-version", KUBERNETES]
-    lines = _SOURCE.sub("", run(helm, [*arguments, *sets])).splitlines()
+    arguments = ["template", chart, str(CHARTS / chart), "--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+    given = ["--values", str(file)] if file else []
+    lines = _SOURCE.sub("", run(helm, [*arguments, *given, *sets])).splitlines()
     text = "\n".join(line.rstrip() for line in lines)
     documents = [document.strip("\n") for document in re.split(r"^---$", text, flags=re.MULTILINE)]
     return "---\n".join(f"{document}\n" for document in documents if document.strip())

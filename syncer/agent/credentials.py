@@ -34,6 +34,7 @@ from syncer.api.shapes import RenewAnswer, RenewRequest
 from syncer.errors import SyncError
 from tunneler.links.dial import client_tls
 
+FILES: Final = ("agent.pem", "hub-ca.crt", "agent.json", "pending.key")
 RENEW_PATH: Final = "/registrations/v1/renew"
 RENEW_FROM, RENEW_TO = 0.5, 0.7  # of its life, spread; tries that fail go on until its end
 RETRY_SECONDS: Final = (30.0, 600.0)
@@ -231,6 +232,7 @@ async def keep_renewed(
     *,
     hubs: Callable[[], Sequence[str]],
     proxy: str | None = None,
+    keep: Callable[[], Awaitable[None]] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: random.Random | None = None,
@@ -239,17 +241,24 @@ async def keep_renewed(
 
     Args:
         hubs: URLs, at least one, asked in turn, for one of them may have moved away.
+        keep: called when the folder changed; it is tried again where it fails.
     """
     rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
     fraction, failures = rng.uniform(RENEW_FROM, RENEW_TO), 0
+    changed = False
     while True:
         wait = seconds_to_renewal(credentials.certificate(), fraction, now=now())
-        if wait >= 1:
+        if wait >= 1 and not changed:
             await sleep(min(wait, LOOK_SECONDS))
             continue
         try:
-            known = hubs()
-            await renew(credentials, hub=known[failures % len(known)], proxy=proxy)
+            if not changed:
+                known = hubs()
+                await renew(credentials, hub=known[failures % len(known)], proxy=proxy)
+                changed = True
+            if keep is not None:
+                await keep()
+            changed = False
         except (SyncError, OSError) as error:
             failures += 1
             pause = min(RETRY_SECONDS[0] * 2 ** min(failures - 1, 10), RETRY_SECONDS[1]) * rng.uniform(0.5, 1.0)

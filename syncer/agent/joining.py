@@ -82,12 +82,14 @@ async def join(
     asked: Joining,
     tell: Callable[[str], None],
     *,
+    keep: Callable[[], Awaitable[None]] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AgentCredentials:
     """Register this cluster, wait for the approval, and leave the credentials in the folder.
 
     Args:
         tell: shown what is done.
+        keep: called when the folder changed: with the key, before the hub binds the token to it, and at the end.
     Raises:
         SyncError: with `cause` and `hint`.
     """
@@ -102,6 +104,8 @@ async def join(
     tell(f"the hub {route.hub} is the one that --ca-hash names")
     write_private(asked.folder / "hub-ca.crt", authority)
     key = _pending_key(asked.folder)
+    if keep is not None:
+        await keep()
     tls = client_tls(str(asked.folder / "hub-ca.crt"))
     answer = await _approved(asked, key, tls, tell, sleep)
     save(asked.folder, key, check_issued(answer.certificate, key, asked.target))
@@ -110,6 +114,8 @@ async def join(
     )
     write_private(asked.folder / "agent.json", msgspec.json.encode(description))
     (asked.folder / "pending.key").unlink(missing_ok=True)
+    if keep is not None:
+        await keep()
     return AgentCredentials(asked.folder)
 
 

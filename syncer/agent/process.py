@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from syncer.agent.credentials import AgentCredentials, keep_renewed
+from syncer.agent.credentials_secret import CredentialsSecret
 from syncer.agent.hubs import HubChoice
 from syncer.agent.kube_api import KubeApi
 from syncer.agent.links import REPLICAS_SERVICE, AgentLinks
@@ -33,7 +34,7 @@ from syncer.agent.settings import AgentSettings
 from syncer.errors import StartError, SyncError, TerminalError
 from syncer.hub.listener import listen
 from syncer.kube.client import ClusterClient
-from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
+from syncer.kube.credentials import ClusterCredentials, in_pod
 from syncer.logs import configure_logs
 from tunneler.config import TunnelConfig
 from tunneler.core import Role
@@ -81,6 +82,9 @@ class Agent:
         self._instance = uuid.uuid4().hex
         self._stop = asyncio.Event()
         self._cluster_uid = ""  # of this cluster, once it has told
+        self._keep: Callable[[], Awaitable[None]] | None = None
+        self._links: AgentLinks | None = None  # once it has joined
+        self._joining = "starting"  # what it waits for until then
 
     async def main(self) -> int:
         """Start, serve, end. Raises StartError, Unusable."""
@@ -88,29 +92,80 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         settings = self._settings
-        self._credentials = AgentCredentials(settings.credentials)
+        if settings.secret is None and settings.join is None:
+            AgentCredentials(settings.credentials)  # what is wrong is told at once
         cluster = cluster_credentials(settings, self._environment)
         self._service = KubeApi(cluster, read_policy(settings.policy))
         self._policy_file = PolicyFile(settings.policy, self._service.use) if settings.policy is not None else None
         self._cluster = ClusterClient(cluster, name="cluster")
-        hubs = settings.hubs or (self._credentials.hub,)
-        for url in hubs:
-            find_proxy(url, self._environment, settings.proxy)  # what is wrong is told at once
-        self._choice = HubChoice(self._credentials.target, hubs)
-        self._links = AgentLinks(self._choice, self._dial, drain_seconds=settings.drain_seconds)
+        for url in settings.hubs:
+            find_proxy(url, self._environment, settings.proxy)
         listener = await listen(self._app(), settings.http_bind, setting="http_bind")
-        log.info("agent starts", target=self._credentials.target, hubs=list(hubs), health=str(listener.bind))
         try:
-            return await self._serve()
+            if not await self._joined():
+                return 0
+            hubs = settings.hubs or (self._credentials.hub,)
+            self._choice = HubChoice(self._credentials.target, hubs)
+            self._links = AgentLinks(self._choice, self._dial, drain_seconds=settings.drain_seconds)
+            log.info("agent starts", target=self._credentials.target, hubs=list(hubs), health=str(listener.bind))
+            return await self._serve(self._links)
         finally:
             await listener.close()
             await self._cluster.close()
 
-    async def _serve(self) -> int:
-        work: list[Coroutine[Any, Any, None]] = [self._links.run()]
+    async def _joined(self) -> bool:
+        """Wait until there are credentials; False if it was told to stop before. Raises StartError, SyncError."""
+        become = asyncio.create_task(self._become())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({become, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (become, stopping):
+            task.cancel()
+        await asyncio.gather(become, stopping, return_exceptions=True)
+        if become.cancelled():
+            return False
+        self._credentials = become.result()
+        return True
+
+    async def _become(self) -> AgentCredentials:
+        """The credentials of the folder, of the Secret, or of a hub that takes the token."""
+        settings, folder = self._settings, self._settings.credentials
+        if settings.secret is not None:
+            secret = CredentialsSecret(self._cluster, *settings.secret)
+            await secret.restore(folder)
+            self._keep = partial(secret.save, folder)
+        token = read_token(settings.join.token_file) if settings.join is not None else ""
+        if settings.join is not None and token:
+            from syncer.agent.joining import Joining, join  # most agents joined before they started
+
+            try:
+                uid = await self._ask_cluster_uid()
+            except HandshakeRefused as error:
+                raise StartError(str(error), "check --kubeconfig, and the rights of the agent's identity") from error
+            asked = Joining(
+                hub=settings.hubs[0],
+                token=token,
+                ca_hash=settings.join.ca_hash,
+                target=settings.join.target,
+                folder=folder,
+                cluster_uid=uid,
+                proxy=settings.proxy,
+            )
+            await join(asked, self._tell, keep=self._keep)
+        credentials = AgentCredentials(folder)
+        if self._keep is not None:
+            await self._keep()  # the folder is the newer one where a process ended between the two
+        return credentials
+
+    def _tell(self, said: str) -> None:
+        self._joining = said
+        log.info("joining", said=said)
+
+    async def _serve(self, links: AgentLinks) -> int:
+        work: list[Coroutine[Any, Any, None]] = [links.run()]
         if self._policy_file is not None:
             work.append(self._policy_file.follow())
-        work.append(keep_renewed(self._credentials, hubs=self._choice.addresses, proxy=self._settings.proxy))
+        hubs, proxy = self._choice.addresses, self._settings.proxy
+        work.append(keep_renewed(self._credentials, hubs=hubs, proxy=proxy, keep=self._keep))
         tasks = [asyncio.create_task(one) for one in work]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -120,7 +175,7 @@ class Agent:
                 log.error("the agent failed", exc_info=failed.exception())
                 return 1
             log.info("draining", seconds=self._settings.drain_seconds)
-            await self._links.drain()
+            await links.drain()
             return 0
         finally:
             for task in (stopping, *tasks):
@@ -155,8 +210,11 @@ class Agent:
         config = TunnelConfig(drain_seconds=self._settings.drain_seconds)
         proxy = find_proxy(url, self._environment, self._settings.proxy)
 
+        links = self._links
+        assert links is not None  # which dials
+
         def make() -> LinkUser:
-            services: Services = {SERVICE: self._accept, REPLICAS_SERVICE: partial(self._links.replicas, link)}
+            services: Services = {SERVICE: self._accept, REPLICAS_SERVICE: partial(links.replicas, link)}
             return TunnelSession(Role.AGENT, config, peer=url, hello=hello, services=services)
 
         try:
@@ -197,6 +255,8 @@ class Agent:
             return web.Response(text="ok\n")
 
         async def readyz(_: web.Request) -> web.Response:
+            if self._links is None:
+                return web.Response(status=503, text=f"{self._joining}\n")
             up = self._links.up and not self._stop.is_set()
             states = self._links.states.items()
             lines = "".join(f"{self._choice.address(link)}: {state.value}\n" for link, state in states)
@@ -208,6 +268,19 @@ class Agent:
         app.router.add_get("/healthz", healthz)
         app.router.add_get("/readyz", readyz)
         return app
+
+
+def read_token(path: Path) -> str:
+    """The bootstrap token of a file; "" where there is none any more. Raises StartError."""
+    from syncer.hub.bootstrap import parse_token
+
+    try:
+        token = path.read_text("ascii").strip() if path.exists() else ""
+    except (OSError, ValueError):
+        raise StartError(f"{path} cannot be read", "give the token's file with --token-file", exit_code=2) from None
+    if token and parse_token(token) is None:
+        raise StartError(f"{path} holds no bootstrap token", "copy it whole from: syncline token create TARGET")
+    return token
 
 
 def read_policy(path: Path | None) -> Policy:
@@ -222,9 +295,8 @@ def read_policy(path: Path | None) -> Policy:
 
 def cluster_credentials(settings: AgentSettings, environment: Mapping[str, str]) -> ClusterCredentials:
     """How this cluster's API server is reached, and as whom. Raises StartError."""
-    in_pod = "KUBERNETES_SERVICE_HOST" in environment and (SERVICE_ACCOUNT_FOLDER / "token").exists()
     try:
-        if settings.kubeconfig is None and in_pod and not environment.get("KUBECONFIG"):
+        if settings.kubeconfig is None and in_pod(environment):
             return ClusterCredentials.in_cluster()
         return ClusterCredentials.from_kubeconfig(settings.kubeconfig, settings.context)
     except TerminalError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from syncer.cli.errors import CliError
 from syncer.cli.options import Access
 from syncer.errors import TerminalError
-from syncer.kube.credentials import ClusterCredentials, kubeconfig_paths, read_kubeconfigs
+from syncer.kube.credentials import ClusterCredentials, in_cluster_access, in_pod, kubeconfig_paths, read_kubeconfigs
 from syncer.kube.errors import Unauthorized, Unreachable
 from syncer.kube.kubeconfig import Access as ClusterAccess
 from syncer.kube.kubeconfig import parse_kubeconfig
@@ -48,9 +48,13 @@ class Upstream:
 def choose(kubeconfig: Path | None, context: str | None, *, option: str = "--kubeconfig") -> Chosen:
     """Read the user's kubeconfig: the given file, else $KUBECONFIG (files are merged), else ~/.kube/config.
 
+    In a Pod that names none it is the Pod's ServiceAccount.
+
     Raises:
         CliError: missing, unreadable, or without that context (B38); never repeats a credential.
     """
+    if kubeconfig is None and context is None and in_pod(os.environ):
+        return Chosen(in_cluster_access(os.environ), "of the Pod's ServiceAccount")
     paths = kubeconfig_paths(kubeconfig)
     origin = os.pathsep.join(map(str, paths))
     try:

@@ -152,7 +152,8 @@ def target_add(
 
 @target_app.command("remove")
 def target_remove(
-    name: options.TargetName,
+    name: options.MaybeTargetName = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, instead of one by name.")] = False,
     orphan: Annotated[bool, typer.Option("--orphan", help="Leave what runs there running.")] = False,
     target_kubeconfig: Annotated[
         Path | None,
@@ -170,8 +171,15 @@ def target_remove(
       # stop syncing to west, leave its workloads alone
       syncline target remove west --orphan
     """
-    from syncer.cli.removal import RemoveRequest, remove
+    from syncer.cli.removal import RemoveRequest, remove, remove_all
 
+    if everything:
+        if name is not None or target_kubeconfig is not None or not wait:
+            raise WrongUse("--all takes no name, --target-kubeconfig or --no-wait", "Remove one target, or all.")
+        _run(remove_all(orphan, timeout, Access(kubeconfig, context)))
+        return
+    if name is None:
+        raise WrongUse("which target?", "Name it, or give --all: syncline get targets lists them.")
     request = RemoveRequest(name, orphan, target_kubeconfig, timeout if wait else None)
     _run(remove(request, Access(kubeconfig, context)))
 

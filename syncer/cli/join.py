@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -12,7 +11,6 @@ from syncer.cli.cluster import cluster_uid, patient
 from syncer.cli.errors import WrongUse
 from syncer.cli.identity import check_name
 from syncer.cli.output import Progress, emit
-from syncer.kube.credentials import SERVICE_ACCOUNT_FOLDER, ClusterCredentials
 
 if TYPE_CHECKING:
     from syncer.agent.credentials import AgentCredentials
@@ -72,15 +70,6 @@ def _what_next(credentials: AgentCredentials) -> str:
 
 async def this_cluster(kubeconfig: Path | None, context: str | None) -> str:
     """UID of the cluster of a kubeconfig; in a Pod without one, of its own cluster."""
-    from syncer.kube.client import ClusterClient
-
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT_FOLDER / "token").exists()
-    if kubeconfig is None and in_pod and not os.environ.get("KUBECONFIG"):
-        client = ClusterClient(ClusterCredentials.in_cluster(), name="this cluster")
-        try:
-            return await patient(lambda: cluster_uid(client))
-        finally:
-            await client.close()
     chosen = choose(kubeconfig, context)
     async with open_client(chosen.access, name="this cluster") as found:
         with explained(chosen, "this cluster"):

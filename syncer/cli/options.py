@@ -37,6 +37,7 @@ OutputFormat = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=0)]
 TargetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the target.", show_default=False)]
+MaybeTargetName = Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the target.", show_default=False)]
 ObjectArgument = Annotated[
     str,
     typer.Argument(metavar="KIND/NAME", help="An upstream object, like deploy/web or offers.shop.example/croissants."),

@@ -31,6 +31,7 @@ DECISION_SECONDS: Final = 15.0  # until the operator has worked on a decision
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _DURATION: Final = r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+"
 FOLDER: Final = "/var/lib/syncline"
+CHART: Final = "deploy/helm/syncline-agent"
 
 
 class TokenRequest(NamedTuple):
@@ -67,13 +68,16 @@ async def create_token(asked: TokenRequest, output: Output | None, access: Acces
         *("--target", asked.target, "--credentials", FOLDER),
     ]
     line = shlex.join(words)
-    data = {"target": asked.target, "token": str(token), "hub": url, "caHash": ca_hash, "command": line}
+    given = f"hub.url={url},hub.caHash={ca_hash},target={asked.target},token={token}"
+    chart = f"helm install syncline-agent {CHART} -n {SYSTEM_NAMESPACE} --create-namespace --set {given}"
+    data = {"target": asked.target, "token": str(token), "hub": url, "caHash": ca_hash, "command": line, "helm": chart}
     if emit_data({**data, "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}, output):
         return
     emit(line)
     sys.stderr.write(
         f"Run this once, with a kubeconfig of the cluster, until {expires:%H:%M} UTC; "
         f"then: {program()} approve {asked.target}\n"
+        f"Or have the agent do it, as a Pod: {chart}\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ from syncer.cli.cluster import cluster_uid, delete, path_of, poll
 from syncer.cli.errors import CliError, program
 from syncer.cli.options import Access
 from syncer.cli.output import Progress, emit
-from syncer.cli.targets import get_target, patch_target
+from syncer.cli.targets import API, get_target, patch_target
 from syncer.kube import errors
 
 if TYPE_CHECKING:
@@ -56,6 +57,25 @@ async def remove(request: RemoveRequest, access: Access) -> None:
             f"  kubectl delete clusterrolebinding/{left} clusterrole/{left}\n"
             f"  kubectl -n {SYSTEM_NAMESPACE} delete serviceaccount/{left} secret/{left}"
         )
+
+
+async def remove_all(orphan: bool, wait_seconds: float, access: Access) -> None:
+    """`syncline target remove --all`: what an uninstallation that cleans up runs."""
+    with Progress() as progress:
+        async with open_upstream(access) as upstream:
+            try:
+                found = await upstream.client.get_json(f"{API}/synctargets")
+            except errors.NotFound:  # our kinds are not there, so nothing of ours is
+                found = {"items": []}
+            names = sorted(item["metadata"]["name"] for item in found["items"])
+            for name in names:
+                if orphan:
+                    await patch_target(upstream.client, name, {"spec": {"deletion": "Orphan"}})
+                await delete(upstream.client, path_of("SyncTarget", name))
+            deadline = time.monotonic() + wait_seconds  # one for all: they become clean side by side
+            for name in names:
+                await _wait_gone(upstream.client, name, max(0.0, deadline - time.monotonic()), progress)
+    emit(f"Targets removed: {', '.join(names)}." if names else "There are no targets.")
 
 
 async def _wait_gone(client: ClusterClient, name: str, seconds: float, progress: Progress) -> None:

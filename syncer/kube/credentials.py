@@ -31,6 +31,20 @@ EXPIRY_MARGIN_SECONDS: Final = 30.0
 SERVICE_ACCOUNT_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
+def in_pod(environ: Mapping[str, str], folder: Path = SERVICE_ACCOUNT_FOLDER) -> bool:
+    """Whether who names no kubeconfig means the cluster that this process runs in."""
+    return "KUBERNETES_SERVICE_HOST" in environ and not environ.get("KUBECONFIG") and (folder / "token").exists()
+
+
+def in_cluster_access(environ: Mapping[str, str], folder: Path = SERVICE_ACCOUNT_FOLDER) -> Access:
+    """The ServiceAccount of the Pod that this process runs in. Raises TerminalError: not in a Pod."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port or not (folder / "token").exists():
+        raise TerminalError(Reason.INVALID, "not in a cluster: no ServiceAccount token; give a kubeconfig")
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Access(server, ca=Source(path=folder / "ca.crt"), token=Source(path=folder / "token"))
+
+
 def environment_proxy(server: str, environ: Mapping[str, str]) -> str | None:
     """HTTPS_PROXY as a URL, if it is for that server; kubectl does the same.
 
@@ -122,11 +136,7 @@ class ClusterCredentials:
         Raises:
             TerminalError: not in a Pod.
         """
-        host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
-        if not host or not port or not (folder / "token").exists():
-            raise TerminalError(Reason.INVALID, "not in a cluster: no ServiceAccount token; give a kubeconfig")
-        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-        return cls(Access(server, ca=Source(path=folder / "ca.crt"), token=Source(path=folder / "token")))
+        return cls(in_cluster_access(environ, folder))
 
     @property
     def server(self) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -13,7 +12,13 @@ import yaml
 from deploy.helm.render import template
 from deploy.helm.tool import find_helm
 
-Render = Callable[..., dict[tuple[str, str], dict[str, Any]]]
+Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+class Render(Protocol):
+    """`{(kind, name): manifest}` of a chart; `values` as for `--set`, `file` as for `--values`."""
+
+    def __call__(self, chart: str, values: dict[str, str] | None = None, file: Path | None = None) -> Objects: ...
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +28,8 @@ def helm() -> Path:
 
 @pytest.fixture(scope="session")
 def render(helm: Path) -> Render:
-    """`{(kind, name): manifest}`; values as keywords are not possible with dots, so they come as a mapping."""
-
-    def rendered(chart: str, values: dict[str, str] | None = None) -> dict[tuple[str, str], dict[str, Any]]:
-        documents = yaml.safe_load_all(template(helm, chart, values or {}))
+    def rendered(chart: str, values: dict[str, str] | None = None, file: Path | None = None) -> Objects:
+        documents = yaml.safe_load_all(template(helm, chart, values or {}, file=file))
         return {(one["kind"], one["metadata"]["name"]): one for one in documents}
 
     return rendered

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.helm.render import CHARTS, copies, manifests
 from deploy.helm.tool import run
 from deploy.local.errors import GroundError
-from tests.deploy.helm.conftest import Render
+from tests.deploy.helm.conftest import Objects, Render
+from tests.deploy.helm.golden.__main__ import rendered
 
 HOST = {"upstream.mode": "host"}
 EXTERNAL = {"upstream.mode": "external", "upstream.external.kubeconfigSecret.name": "up"}
@@ -50,7 +50,15 @@ def test_files_of_the_charts_and_the_manifests_are_up_to_date(helm: Path) -> Non
         assert path.read_text() == text, f"{path}: run python -m deploy.helm"
 
 
-def _arguments(objects: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+def test_the_charts_render_what_they_rendered_before(helm: Path) -> None:
+    """Golden files for several sets of values; a change of a chart shows all that it changes."""
+    wanted = rendered(helm)
+    assert len(wanted) >= 3
+    for path, text in wanted.items():
+        assert path.read_text() == text, f"{path}: if it is meant, run python -m tests.deploy.helm.golden"
+
+
+def _arguments(objects: Objects) -> list[str]:
     (container,) = objects["Deployment", "syncline-operator"]["spec"]["template"]["spec"]["containers"]
     arguments: list[str] = container["args"]
     return arguments
@@ -106,3 +114,17 @@ def test_the_hub_is_where_the_values_say(render: Render) -> None:
     assert names.endswith("syncline-hub.syncline-system.svc,hub.example.com,10.0.0.9")
     assert objects["Ingress", "syncline-hub"]["spec"]["rules"][0]["host"] == "hub.example.com"
     assert objects["Service", "syncline-hub"]["spec"]["ports"][0]["nodePort"] == 30443
+
+
+def test_cleanup_is_a_hook_with_rights_of_its_own(render: Render) -> None:
+    """Off unless asked for; and only the hook's own ServiceAccount may delete targets."""
+    assert ("Job", "syncline-cleanup") not in render("syncline", HOST)
+    objects = render("syncline", {**HOST, "cleanup": "true"})
+    ours = [one for (_, name), one in objects.items() if name == "syncline-cleanup"]
+    assert {one["kind"] for one in ours} == {"Job", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+    assert all(one["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete" for one in ours)
+    (rule,) = objects["ClusterRole", "syncline-cleanup"]["rules"]
+    assert rule == {"apiGroups": ["syncline.io"], "resources": ["synctargets"], "verbs": ["get", "list", "delete"]}
+    selector = objects["Service", "syncline-hub"]["spec"]["selector"]
+    job = objects["Job", "syncline-cleanup"]["spec"]["template"]["metadata"]["labels"]
+    assert not selector.items() <= job.items()

@@ -101,3 +101,16 @@ items:
   value: {{ concat (list "localhost" "127.0.0.1" "::1" ".svc" ".cluster.local" "$(KUBERNETES_SERVICE_HOST)" "$(POD_IP)") .Values.proxy.noProxy | join "," | quote }}
 {{- end }}
 {{- end }}
+
+{{- define "syncline.cleanupHook" }}
+annotations:
+  helm.sh/hook: pre-delete
+  helm.sh/hook-weight: {{ . | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{- define "syncline.cleanupLabels" -}}
+app.kubernetes.io/name: syncline
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: cleanup
+{{- end }}
