@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from syncer.agent.settings import AgentSettings
+from syncer.agent.settings import AgentSettings, JoinSettings
 from syncer.binds import Bind
 from syncer.cli import launch
 
@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[3]
 SETTINGS = AgentSettings(
     hubs=("https://hub.example",),
     credentials=Path("/c"),
+    secret=("edge", "agent"),
+    join=JoinSettings(Path("/t"), "sha256:0", "east"),
     policy=Path("/p"),
     proxy="",
     http_bind=Bind("::1", 1),
