@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from kubernetes import client, config
 
 from deploy.local.fleet import Cluster
 
 MERGE = "application/merge-patch+json"
-_PATHS = {
+PATHS = {
     "namespace": "/api/v1/namespaces",
     "configmap": "/api/v1/configmaps",
     "secret": "/api/v1/secrets",
     "event": "/api/v1/events",
     "pod": "/api/v1/pods",
     "deployment": "/apis/apps/v1/deployments",
+    "cronjob": "/apis/batch/v1/cronjobs",
     "lease": "/apis/coordination.k8s.io/v1/leases",
     "crd": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "synctarget": "/apis/syncline.io/v1alpha1/synctargets",
@@ -28,25 +33,33 @@ _PATHS = {
 
 def path_of(kind: str, namespace: str = "", name: str = "", subresource: str = "") -> str:
     """Path of a collection, an object or its subresource."""
-    prefix, _, plural = _PATHS[kind].rpartition("/")
+    prefix, _, plural = PATHS[kind].rpartition("/")
     where = f"namespaces/{namespace}/" if namespace else ""
     return "/".join(filter(None, (f"{prefix}/{where}{plural}", name, subresource)))
 
 
+@functools.lru_cache
+def _access(kubeconfig: Path, written_at: float) -> tuple[str, ssl.SSLContext]:
+    """(server, TLS with the client certificate) as one version of a kubeconfig says."""
+    found = client.Configuration()
+    config.load_kube_config(str(kubeconfig), client_configuration=found, persist_config=False)  # type: ignore[no-untyped-call]
+    assert found.cert_file, f"{kubeconfig} has no client certificate"
+    tls = ssl.create_default_context(cafile=found.ssl_ca_cert)
+    tls.load_cert_chain(found.cert_file, found.key_file)
+    return found.host, tls
+
+
 class Api:
-    """Requests to one cluster of a local fleet. Not for use by two threads at once.
+    """Requests to one cluster of a fleet. Not for use by two threads at once.
 
     Args:
         timeout_seconds: for each request; a stopped server raises OSError after it.
     """
 
     def __init__(self, cluster: Cluster, *, timeout_seconds: float = 10) -> None:
-        address = urlsplit(cluster.server)
+        server, tls = _access(cluster.kubeconfig, cluster.kubeconfig.stat().st_mtime)
+        address = urlsplit(server)
         assert address.hostname
-        pki = cluster.kubeconfig.parent / "pki"
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        tls.load_verify_locations(pki / "ca.crt")
-        tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         self._connection = http.client.HTTPSConnection(
             address.hostname, address.port, timeout=timeout_seconds, context=tls
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from deploy.local.errors import GroundError
 from deploy.local.fleet import Fleet
 from deploy.local.local import LocalProvider
 from deploy.local.plan import FleetRequest
+from tests.support.api import PATHS, Api
 
 REUSE_VARIABLE = "SYNCLINE_TEST_FLEET"
 REAL_FIXTURES = frozenset({"fleet", "own_fleet", "namespace", "kubectl", "apis"})
@@ -94,9 +96,19 @@ class Kubectl:
     def get(self, cluster: str, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         """Return an object, or None when there is none of that name.
 
+        What tests wait for by asking again and again is asked for without a process.
+
         Raises:
-            GroundError: it could not be asked for, or the kind is unknown there.
+            GroundError: it could not be asked for.
         """
+        if kind in PATHS:
+            api = Api(self.fleet.clusters[cluster])
+            try:
+                return api.get(kind, namespace, name)
+            except (AssertionError, OSError, http.client.HTTPException) as error:
+                raise GroundError(f"{cluster}: {kind}/{name}: {error!r}") from error
+            finally:
+                api.close()
         scope = ("-n", namespace) if namespace else ()
         said = self(cluster, "get", kind, name, *scope, "-o", "json", "--ignore-not-found")
         return json.loads(said) if said else None
