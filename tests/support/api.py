@@ -67,14 +67,18 @@ class Api:
     def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, content: str = "application/json"
     ) -> tuple[int, dict[str, Any]]:
-        """Return (HTTP status, JSON). A kept connection that the server closed is opened again, once."""
+        """Return (HTTP status, JSON); {} for the plain text that an unknown path answers.
+
+        A kept connection that the server closed is opened again, once.
+        """
         data = None if body is None else json.dumps(body)
         headers = {"Accept": "application/json", "Content-Type": content}
         for attempt in (1, 2):
             try:
                 self._connection.request(method, path, data, headers)
                 answer = self._connection.getresponse()
-                return answer.status, json.loads(answer.read())
+                said = answer.read()
+                return answer.status, json.loads(said) if "json" in (answer.getheader("Content-Type") or "") else {}
             except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):
                 self._connection.close()
                 if attempt == 2:
