@@ -274,3 +274,16 @@ def test_debug_shows_the_traceback_and_still_no_secret(
     told = capsys.readouterr().err
     assert "Traceback" in told
     assert "abc.def" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "which target?"),
+        (["east", "--all"], "--all takes no name"),
+        (["--all", "--no-wait"], "--all takes no name"),
+    ],
+)
+def test_target_remove_takes_one_or_all(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["target", "remove", *arguments]) == 2
+    assert said in capsys.readouterr().err

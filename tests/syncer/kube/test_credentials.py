@@ -18,7 +18,7 @@ import yaml
 
 from syncer.errors import TerminalError
 from syncer.kube import credentials as module
-from syncer.kube.credentials import ClusterCredentials, build_context
+from syncer.kube.credentials import ClusterCredentials, build_context, in_pod
 from syncer.kube.errors import Unreachable
 from syncer.kube.kubeconfig import Access, ExecPlugin, Source
 
@@ -274,3 +274,7 @@ async def test_in_a_pod_the_service_account_is_used(tmp_path: Path, ca: trustme.
     assert (await credentials.grant()).authorization == "Bearer sa"
     with pytest.raises(TerminalError, match="not in a cluster"):
         ClusterCredentials.in_cluster(environ={}, folder=tmp_path)
+    assert in_pod(environ, tmp_path)
+    assert not in_pod(environ, tmp_path / "none")
+    assert not in_pod({}, tmp_path)
+    assert not in_pod({**environ, "KUBECONFIG": "/elsewhere"}, tmp_path)  # who names one means that one

@@ -53,6 +53,11 @@ syncline-upstream-operator
 {{- end -}}
 {{- end }}
 
+{{/* The same for who removes targets. */}}
+{{- define "syncline.cleanupSecret" -}}
+{{- ternary "syncline-upstream-admin" (include "syncline.kubeconfigSecret" .) (eq .Values.upstream.mode "hosted") -}}
+{{- end }}
+
 {{- define "syncline.kubeconfigKey" -}}
 {{- ternary .Values.upstream.external.kubeconfigSecret.key "kubeconfig" (eq .Values.upstream.mode "external") -}}
 {{- end }}
