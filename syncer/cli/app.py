@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from syncer.agent.settings import AgentSettings
+from syncer.api.names import SYSTEM_NAMESPACE
 from syncer.cli import options
 from syncer.cli.agent import agent
 from syncer.cli.errors import WrongUse, complain, program
@@ -19,6 +20,7 @@ from syncer.cli.launch import start
 from syncer.cli.operator import operator
 from syncer.cli.options import Access
 from syncer.cli.output import Output
+from syncer.cli.upstream_commands import certificates, install
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,10 +36,14 @@ app = typer.Typer(
 )
 target_app = typer.Typer(no_args_is_help=True, help="Add and remove targets, the clusters that run things.")
 get_app = typer.Typer(no_args_is_help=True, help="List targets or placements.")
+upstream_app = typer.Typer(no_args_is_help=True, help="Keep an upstream that the chart hosts; its Jobs run these.")
 token_app = typer.Typer(no_args_is_help=True, help="Create the tokens that clusters join with.")
 app.add_typer(target_app, name="target")
 app.add_typer(get_app, name="get")
 app.add_typer(token_app, name="token")
+app.add_typer(upstream_app, name="upstream")
+upstream_app.command("certificates", short_help="Make and renew its certificates.")(certificates)
+upstream_app.command("install", short_help="Apply the CRDs and the operator's rights to it.")(install)
 app.command("operator", short_help="Run the operator.")(operator)
 app.command("agent", short_help="Run the agent of a target behind a tunnel.")(agent)
 
@@ -390,25 +396,74 @@ def logs(
     _run(show_logs(object_, target, container, follow, tail, namespace, Access(kubeconfig, context, hub)))
 
 
-@app.command("kubeconfig", short_help="A kubeconfig for kubectl on a target, through the hub.")
+@app.command("kubeconfig", short_help="A kubeconfig for kubectl on a target, or on the hosted upstream.")
 def kubeconfig_(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Name of the target.", show_default=False)],
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="Name of the target.", show_default=False)
+    ] = None,
+    upstream: Annotated[
+        bool, typer.Option("--upstream", help="Of the hosted upstream of the cluster that your context names.")
+    ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --upstream: where you reach it, if not by its Service."),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", metavar="NS", help="With --upstream: where the chart is installed.")
+    ] = SYSTEM_NAMESPACE,
     hub: options.HubUrl = None,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
 ) -> None:
-    """Print a kubeconfig that leads kubectl to a target behind the tunnel, with your own upstream credential.
+    """Print a kubeconfig: of a target behind the tunnel, or with --upstream of the upstream that the chart hosts.
 
-    It holds what your kubeconfig holds of you: treat it like that one.
+    That of a target leads through the hub and holds what your kubeconfig holds of you: treat it like that one. That of
+    the upstream is its administrator's, from a Secret in the cluster where the operator runs; who may read that Secret
+    may do everything upstream.
 
     \b
-    Example:
+    Examples:
+      # a target
       syncline kubeconfig west > west.kubeconfig
       kubectl --kubeconfig west.kubeconfig get pods
+      # the hosted upstream, from your desk
+      kubectl -n syncline-system port-forward service/syncline-upstream 6443 &
+      syncline kubeconfig --upstream --server https://127.0.0.1:6443 > upstream.yaml
     """
-    from syncer.cli.through import write_kubeconfig
+    access = Access(kubeconfig, context, hub)
+    if upstream == (target is not None):
+        raise WrongUse("say either TARGET or --upstream", "syncline kubeconfig --help shows examples of both.")
+    if target is not None:
+        from syncer.cli.through import write_kubeconfig
 
-    _run(write_kubeconfig(target, Access(kubeconfig, context, hub)))
+        _run(write_kubeconfig(target, access))
+    else:
+        from syncer.cli.upstream import write_upstream_kubeconfig
+
+        _run(write_upstream_kubeconfig(namespace, server, access))
+
+
+@app.command(short_help="Check an installation: what is wrong, and how it is mended.")
+def doctor(
+    output: options.OutputFormat = None,
+    hub: options.HubUrl = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
+) -> None:
+    """Check an installation from the outside, and say of each fault its cause and what to do.
+
+    It looks at the CRDs, the hub, versions, who leads, the admission webhooks (by a dry run, nothing is changed) and
+    the targets, and tells when your context names a cluster that is no upstream. Exit code 1 when something is wrong.
+
+    \b
+    Examples:
+      syncline doctor
+      # for programs
+      syncline doctor -o json
+    """
+    from syncer.cli.doctor import examine
+
+    _run(examine(output, Access(kubeconfig, context, hub)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -76,15 +76,22 @@ def make_authority(*, now: datetime, name: str = "syncline-hub-ca") -> KeyPair:
     return _pem(certificate, key)
 
 
-def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime) -> KeyPair:
-    """A server certificate for these host names and addresses.
+def issue_server(authority: KeyPair, hosts: Iterable[str], *, now: datetime, name: str = "syncline-hub") -> KeyPair:
+    """A server certificate for these host names and addresses; `name` is its common name.
 
     Raises:
         ValueError: the authority's certificate or key cannot be read, do not belong together, or have expired.
     """
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncline-hub")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names = x509.SubjectAlternativeName([_general_name(host) for host in sorted(set(hosts))])
-    return _issue(authority, name, ExtendedKeyUsageOID.SERVER_AUTH, now, names)
+    return _issue(authority, subject, ExtendedKeyUsageOID.SERVER_AUTH, now, names)
+
+
+def issue_client(authority: KeyPair, user: str, group: str = "", *, now: datetime) -> KeyPair:
+    """A client certificate by which an API server knows a user of at most one group. Raises as `issue_server`."""
+    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
+    subject.append(x509.NameAttribute(NameOID.COMMON_NAME, user))
+    return _issue(authority, x509.Name(subject), ExtendedKeyUsageOID.CLIENT_AUTH, now)
 
 
 def issue_replica(authority: KeyPair, name: str, replica: str, *, now: datetime) -> KeyPair:

@@ -127,7 +127,7 @@ def _serve(fake: FakeServer, tls: ssl.SSLContext | None) -> Callable[[], None]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_PATCH = do_DELETE = _answer
+        do_GET = do_PATCH = do_DELETE = do_POST = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
