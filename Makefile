@@ -18,7 +18,8 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets docs charts lock
+.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets kind-image docs \
+        charts lock
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,9 @@ bench-tunnel: $(READY) ## measure the tunnel beside direct TCP and one plain pro
 
 assets: $(READY) ## find or build the control-plane binaries and print their folder
 	@$(GROUND) assets
+
+kind-image: $(READY) ## build the node image of PROVIDER=kind where no registry answers; needs root, once for this machine
+	@$(BIN)/python -m deploy.local.kind image
 
 docs: $(READY) ## write docs/api-reference.md from the models, and into docs/testing.md which test covers what
 	$(BIN)/python -m syncer.api.reference

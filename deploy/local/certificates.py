@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = datetime.timedelta(days=3650)
@@ -39,13 +39,13 @@ def signing_key() -> tuple[bytes, bytes]:
 
 
 class Authority:
-    """A CA that signs server and client certificates."""
+    """A CA that signs server and client certificates: one that was made here, or that of a kubeadm cluster."""
 
     def __init__(self, pair: KeyPair) -> None:
         self.pair = pair
         self._certificate = x509.load_pem_x509_certificate(pair.certificate)
         key = serialization.load_pem_private_key(pair.key, password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # ours, or kubeadm's
         self._key = key
 
     @classmethod

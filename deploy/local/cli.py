@@ -16,6 +16,7 @@ import typer
 from deploy.local.build import ensure
 from deploy.local.errors import GroundError
 from deploy.local.fleet import Cluster, Fleet
+from deploy.local.kind.provider import MARK
 from deploy.local.plan import DEFAULT_TARGETS, UPSTREAM, FleetRequest
 from deploy.local.providers import provider
 
@@ -38,23 +39,23 @@ def up(
     nodes: Annotated[int, typer.Option(min=0, help="Fake nodes on each target.")] = 3,
 ) -> None:
     """Start a fleet, or find that it runs already."""
-    with _errors_are_lines():
+    with errors_are_lines():
         request = parse_request(targets, upstream, light=light, nodes=nodes)
-        fleet = provider(provider_name, folder).up(request, _say)
-        _say(f"the fleet is up: {fleet.folder}/fleet.json")
+        fleet = provider(provider_name, folder).up(request, say)
+        say(f"the fleet is up: {fleet.folder}/fleet.json")
 
 
 @app.command()
 def down(folder: Folder = DEFAULT_FOLDER) -> None:
     """End the fleet of a folder, and the operators and agents that were started on it."""
-    with _errors_are_lines():
-        provider(_provider_of(folder), folder).down(_say)
+    with errors_are_lines():
+        provider(_provider_of(folder), folder).down(say)
 
 
 @app.command()
 def status(folder: Folder = DEFAULT_FOLDER) -> None:
     """Print how each part of the fleet is; fails when one does not run."""
-    with _errors_are_lines():
+    with errors_are_lines():
         rows = provider(_provider_of(folder), folder).status()
         typer.echo(f"{'CLUSTER':<20} {'COMPONENT':<20} {'PID':>8} STATE")
         for row in rows:
@@ -66,7 +67,7 @@ def status(folder: Folder = DEFAULT_FOLDER) -> None:
 @app.command()
 def env(folder: Folder = DEFAULT_FOLDER) -> None:
     """Print shell lines for `eval`: KUBECONFIG with a context for each cluster, PATH with kubectl and syncline."""
-    with _errors_are_lines():
+    with errors_are_lines():
         fleet = Fleet.load(folder)
         path = os.pathsep.join([str(fleet.assets), str(Path(sys.executable).parent)])
         typer.echo(f"export KUBECONFIG={shlex.quote(str(fleet.kubeconfig))}")
@@ -76,8 +77,8 @@ def env(folder: Folder = DEFAULT_FOLDER) -> None:
 @app.command()
 def assets() -> None:
     """Find or build the control-plane binaries, and print their folder."""
-    with _errors_are_lines():
-        found = ensure(os.environ, _say)
+    with errors_are_lines():
+        found = ensure(os.environ, say)
         typer.echo(str(found.folder))
 
 
@@ -89,7 +90,7 @@ def user(
     group: Annotated[list[str] | None, typer.Option(help="Groups of the user.")] = None,
 ) -> None:
     """Print the path of a plain user's kubeconfig, made on first use; RBAC decides what the user may do."""
-    with _errors_are_lines():
+    with errors_are_lines():
         typer.echo(str(_cluster(folder, cluster).user(name, groups=group or ())))
 
 
@@ -113,7 +114,7 @@ def process(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Break a process and mend it: stop and cont (it hangs), kill and start (it is gone), restart."""
-    with _errors_are_lines():
+    with errors_are_lines():
         getattr(_cluster(folder, cluster), action.value)(component)
 
 
@@ -138,23 +139,25 @@ def parse_request(targets: str, upstream: Path | None, *, light: bool, nodes: in
 
 
 def _provider_of(folder: Path) -> str:
-    """Which provider made what is in the folder; `local` cleans up after a killed `up` too."""
+    """Which provider made what is in the folder; those of a killed `up` clean up after it too."""
     try:
         return Fleet.load(folder).provider
     except GroundError:
-        return "local"
+        return "kind" if (folder / MARK).is_dir() else "local"
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell a person, apart from what the command prints."""
     typer.echo(line, err=True)
 
 
 @contextmanager
-def _errors_are_lines() -> Iterator[None]:
+def errors_are_lines() -> Iterator[None]:
+    """Turn an error into one cause line and one hint line, exit status 1."""
     try:
         yield
     except GroundError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         if error.hint:
-            _say(f"hint: {error.hint}")
+            say(f"hint: {error.hint}")
         raise typer.Exit(1) from error

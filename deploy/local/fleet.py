@@ -29,12 +29,14 @@ class Cluster:
         kubeconfig: of the admin, one context named as the cluster, credentials inline.
         server: URL of the API server.
         fleet_folder: the folder of the fleet that it belongs to.
+        address: provider `kind` only: IP address of its node, for clusters that can reach it.
     """
 
     name: str
     kubeconfig: Path
     server: str
     fleet_folder: Path
+    address: str = ""
 
     @property
     def table(self) -> ProcessTable:
@@ -116,9 +118,10 @@ class Fleet:
 
     Attributes:
         folder: where its state lies.
-        provider: who made it: `local` or `existing`.
+        provider: who made it: `local`, `existing` or `kind`.
         assets: folder with kubectl.
         request: what `up` was asked for, in the form of `FleetRequest.as_json`.
+        inside: words before a command that is to reach the clusters: `nsenter …` where the network is theirs alone.
     """
 
     folder: Path
@@ -127,6 +130,7 @@ class Fleet:
     targets: dict[str, Cluster]
     assets: Path
     request: dict[str, Any]
+    inside: tuple[str, ...] = ()
 
     @property
     def clusters(self) -> dict[str, Cluster]:
@@ -157,10 +161,12 @@ class Fleet:
             raise GroundError(f"no fleet is up in {folder}", hint="start one with `make up`") from error
 
         def cluster(entry: dict[str, Any]) -> Cluster:
-            return Cluster(entry["name"], Path(entry["kubeconfig"]), entry["server"], folder)
+            return Cluster(entry["name"], Path(entry["kubeconfig"]), entry["server"], folder, entry.get("address", ""))
 
         targets = {name: cluster(entry) for name, entry in data["targets"].items()}
-        return cls(folder, data["provider"], cluster(data["upstream"]), targets, Path(data["assets"]), data["request"])
+        upstream, assets = cluster(data["upstream"]), Path(data["assets"])
+        inside = tuple(data.get("inside", ()))
+        return cls(folder, data["provider"], upstream, targets, assets, data["request"], inside)
 
     def save(self) -> None:
         """Write fleet.json, with the pids of now."""
@@ -177,6 +183,7 @@ class Fleet:
                 "server": cluster.server,
                 "pids": {component: record.pid for component, record in cluster.processes.items()},
                 "users": {path.name.removesuffix(".kubeconfig"): str(path) for path in users},
+                **({"address": cluster.address} if cluster.address else {}),
             }
 
         return {
@@ -185,6 +192,7 @@ class Fleet:
             "targets": {name: entry(cluster) for name, cluster in self.targets.items()},
             "assets": str(self.assets),
             "request": self.request,
+            **({"inside": list(self.inside)} if self.inside else {}),
         }
 
     def kubectl(
@@ -208,7 +216,7 @@ class Fleet:
             GroundError: it failed, with what it said, or it did not end in time.
         """
         config = kubeconfig or self.clusters[cluster].kubeconfig
-        command = [str(self.assets / "kubectl"), f"--kubeconfig={config}", *arguments]
+        command = [*self.inside, str(self.assets / "kubectl"), f"--kubeconfig={config}", *arguments]
         said = " ".join(["kubectl", *arguments])
         try:
             done = subprocess.run(  # noqa: S603  arguments of our own callers, no shell

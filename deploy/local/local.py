@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from deploy.local import components, kubeconfigs, ports
 from deploy.local.assets import Assets
 from deploy.local.build import ensure
 from deploy.local.errors import GroundError
-from deploy.local.files import write_atomically
+from deploy.local.files import alone, write_atomically
 from deploy.local.fleet import FLEET_FILE, Cluster, Fleet
 from deploy.local.plan import UPSTREAM, FleetRequest, plan_clusters, ports_needed
 from deploy.local.processes import ETCD, ProcessTable
@@ -43,7 +40,7 @@ class LocalProvider:
 
     def up(self, request: FleetRequest, report: Report) -> Fleet:
         """Start a fleet, or return the one that runs; what has died in it is started again."""
-        with self._alone():
+        with alone(self.folder):
             if fleet := self._running(request, report):
                 return fleet
             assets = ensure(os.environ, report)
@@ -63,7 +60,7 @@ class LocalProvider:
         """End everything and drop all state but the logs."""
         if not self.folder.exists():
             return
-        with self._alone():
+        with alone(self.folder):
             ended = self._clean()
             report(f"{len(ended)} processes ended" if ended else "nothing was running")
 
@@ -75,14 +72,6 @@ class LocalProvider:
             for cluster in fleet.clusters.values()
             for component, record in cluster.processes.items()
         ]
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let one `up` or `down` at a time work on the folder; the lock goes with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _running(self, request: FleetRequest, report: Report) -> Fleet | None:
         if not (self.folder / FLEET_FILE).exists():

@@ -147,11 +147,12 @@ class ProcessTable:
         """Where the process of that name prints; starts append."""
         return self.logs / f"{name}.log"
 
-    def ensure_supervisor(self, *, owner_pid: int | None = None) -> None:
+    def ensure_supervisor(self, *, owner_pid: int | None = None, inside: Sequence[str] = ()) -> None:
         """Start the supervisor unless it runs.
 
         Args:
             owner_pid: the supervisor ends itself and everything below it once this process is gone.
+            inside: words before its command, which take it and all that it starts elsewhere: `nsenter …`.
         """
         supervisor = self.read(SUPERVISOR)
         if supervisor and supervisor.alive:
@@ -159,7 +160,7 @@ class ProcessTable:
         self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.mkdir(exist_ok=True)
         owner = [str(owner_pid)] if owner_pid is not None else []
-        command = [sys.executable, "-m", "deploy.local.supervisor", str(self.folder.resolve()), *owner]
+        command = [*inside, sys.executable, "-m", "deploy.local.supervisor", str(self.folder.resolve()), *owner]
         with self.log_path(SUPERVISOR).open("ab") as log:
             started = subprocess.run(  # noqa: S603  our own module
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=_ROOT, check=False, timeout=30

@@ -14,13 +14,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_kind_is_refused_in_one_line_that_names_the_way_out(tmp_path: Path) -> None:
-    said = run("up", "--provider", "kind", "--dir", tmp_path)
+def test_what_kind_does_not_take_is_refused_in_two_lines(tmp_path: Path) -> None:
+    said = run("up", "--provider", "kind", "--light", "--dir", tmp_path)
     assert said.exit_code == 1
     cause, hint = said.stderr.splitlines()
-    assert cause == "error: provider kind is not part of this version"
+    assert cause == "error: provider kind does not take LIGHT=1"
     assert "PROVIDER=local" in hint
-    assert "PROVIDER=existing" in hint
 
 
 def test_a_provider_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONTRACT = ["demo", "test", "up", "down", "env", "unit", "lint", "verify", "cover", "bench", "assets", "help", "docs"]
+CONTRACT += ["kind-image"]
 
 
 def locked(name: str) -> dict[str, str]:
