@@ -15,9 +15,11 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from deploy.local.fleet import Fleet
 from tests.support.api import Api, path_of
@@ -31,12 +33,44 @@ settings.register_profile("explore", _CALM, max_examples=2000)
 settings.load_profile("repeatable")
 
 
+END_TO_END = Path(__file__).parent / "e2e"
+
+# These share fleets that live as long as one worker is at them. Started by every worker, they would cost minutes, and
+# more inotify instances (3 for each API server) than a user may have.
+TOGETHER = {
+    f"tests/e2e/test_{name}.py"
+    for name in ("bad_input", "first_day", "kill", "process", "scale_and_removal", "sick_target", "targets")
+}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs control planes, so that nobody has to remember it."""
+    """Mark what needs control planes, so that nobody has to remember it, and take it first.
+
+    Real tests take long and mostly wait; the others fill the cores until the last of them is done.
+    """
     for item in items:
-        if isinstance(item, pytest.Function) and REAL_FIXTURES & set(item.fixturenames):
+        fixtures = set(item.fixturenames) if isinstance(item, pytest.Function) else set()
+        if fixtures & REAL_FIXTURES or END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.real)
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
+class Files(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file to a worker at a time, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "tests/e2e" if file in TOGETHER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files | None:
+    """For `--dist loadfile`, which `make test` says."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # by count of tests: the few long ones would come last, behind one another
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,6 @@ _MEASURED: list[str] = []
 QUICK_PROBES = ("--probe-seconds", "1", "--probe-timeout-seconds", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs control planes."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.real)
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Numbers of this run, for people; no test depends on them."""
     if _MEASURED:
