@@ -80,6 +80,9 @@ class InlineSources:
             if info.namespaced and not namespace:
                 unknown[f"{entry.kind} {entry.metadata.name}: say its metadata.namespace"] = None
                 continue
+            if compiled.kind == "Placement" and namespace != compiled.namespace:
+                unknown[f"a Placement reaches only its own namespace, not {namespace}"] = None
+                continue
             if is_protected_object(info.group_kind, namespace, entry.metadata.name):
                 unknown[f"namespace {namespace or entry.metadata.name} is protected"] = None
                 continue

@@ -162,6 +162,14 @@ def test_a_cluster_scoped_kind_that_only_targets_know_is_not_placed_from_a_names
     assert realm.world.placements[placement].unknown == ("Realm is cluster-scoped; a ClusterPlacement may hold it",)
 
 
+def test_a_placement_reaches_no_other_namespace_even_where_nobody_checked_its_manifests() -> None:
+    realm = Realm()
+    realm.target("east")
+    placement = hold(realm, "one", config_map("web", "kitchen"))
+    assert realm.world.placements[placement].objects == set()
+    assert realm.world.placements[placement].unknown == ("a Placement reaches only its own namespace, not kitchen",)
+
+
 # After a restart
 
 
