@@ -39,7 +39,7 @@ END_TO_END = Path(__file__).parent / "e2e"
 # more inotify instances (3 for each API server) than a user may have.
 TOGETHER = {
     f"tests/e2e/test_{name}.py"
-    for name in ("bad_input", "first_day", "kill", "process", "scale_and_removal", "sick_target", "targets")
+    for name in ("bad_input", "doctor", "first_day", "kill", "process", "scale_and_removal", "sick_target", "targets")
 }
 
 
@@ -51,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         fixtures = set(item.fixturenames) if isinstance(item, pytest.Function) else set()
+        if callspec := getattr(item, "callspec", None):
+            fixtures -= callspec.params.keys()  # a parameter of that name is no fixture
         if fixtures & REAL_FIXTURES or END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.real)
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
