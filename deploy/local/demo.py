@@ -36,6 +36,8 @@ EXAMPLE = "examples/shop"
 TUNNELLED = "examples/behind-nat"
 DIRECT_TARGET, TUNNELLED_TARGET = DEFAULT_TARGETS
 OPERATOR, AGENT = "operator", "agent-west"  # their names in the fleet's process table, and of their logs
+IDENTITY = "syncline-operator"  # the operator's user upstream, as deploy/rbac binds it
+ROLE_SECONDS = 30
 OPERATOR_SECONDS = 60.0  # until it is ready; 2 s on an idle machine
 JOIN_SECONDS = 60  # until an agent that is approved has its certificate, and until its target is Ready
 SHOP_SECONDS = 120  # until the shop is Available; a few seconds on an idle machine
@@ -66,7 +68,10 @@ class Demo:
         shell.show("syncline crds | kubectl apply --server-side -f -")
         for name in (UPSTREAM, *DEFAULT_TARGETS):
             shell.show(f"kubectl --context {name} apply --server-side -f {EXAMPLE}/crd")
-        self.say("the operator, in the background")
+        self.say("the operator's rights, the shop's kind included; then the operator itself, in the background")
+        shell.show(f"kubectl apply -f deploy/rbac -f {EXAMPLE}/rbac")
+        # Made of the others by a controller; until then it holds nothing.
+        shell.show(f"kubectl wait clusterrole/{IDENTITY} --for=jsonpath={{.rules[0].verbs}} --timeout={ROLE_SECONDS}s")
         self.start_operator(fleet)
         self.say("east: the operator reaches it, with rights of its own")
         shell.show(
@@ -118,7 +123,7 @@ class Demo:
             write_json(kept, chosen)
         http, hub = json.loads(kept.read_text())
         command = ["operator", "--http-bind", f"127.0.0.1:{http}", "--hub-bind", f"127.0.0.1:{hub}"]
-        self._start(fleet, OPERATOR, [*command, "--kubeconfig", str(fleet.upstream.kubeconfig)], http)
+        self._start(fleet, OPERATOR, [*command, "--kubeconfig", str(fleet.upstream.user(IDENTITY))], http)
 
     def join(self, fleet: Fleet, shell: Shell) -> None:
         """The west asks to be a target, and is approved; nothing is asked again in a second run."""

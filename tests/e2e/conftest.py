@@ -23,7 +23,7 @@ import pytest
 from deploy.local.fleet import Fleet
 from tests.e2e.audit import AuditLog, audit_arguments
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
-from tests.support.operator import ROOT, Installation
+from tests.support.operator import Installation
 
 INSTALLATION_VARIABLE = "SYNCLINE_TEST_INSTALLATION"
 REGIONS = {"east": "eu", "west": "us"}
@@ -51,9 +51,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     """A whole installation; `SYNCLINE_TEST_INSTALLATION=FOLDER` uses a demo that runs, and starts its operator anew."""
     running = os.environ.get(INSTALLATION_VARIABLE)
     fleet = Fleet.load(Path(running)) if running else start_fleet(tmp_path_factory.mktemp("installation"))
-    installed = Installation(fleet, identity="syncline-operator")
-    installed.install_crds()
-    installed.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac"))
+    installed = Installation(fleet)
+    installed.prepare()
     installed.operator.end()
     installed.operator.start()
     for name, region in REGIONS.items():
@@ -99,7 +98,7 @@ def light_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Inst
     arguments = {f"{name}.apiserver": audit_arguments(log) for name, log in logs.items()}
     fleet = start_fleet(tmp_path_factory.mktemp("light"), targets=tuple(logs), light=True, arguments=arguments)
     installed = Installation(fleet, *QUICK_PROBES, "--no-leader-elect")
-    installed.install_crds()
+    installed.prepare()
     yield installed, logs
     installed.close()
     stop_fleet(fleet)

@@ -12,7 +12,6 @@ from tests.e2e.manifests import config_map, deployment, namespace, placement
 from tests.support.fleet import wait_until
 from tests.support.operator import ROOT, Installation, condition
 
-AGGREGATED = {"name": "syncline-operator-shop", "labels": {"syncline.io/aggregate-to-operator": "true"}}
 SYNC_SECONDS = 3.0  # the goal is 1 s; other tests may use the machine at the same time
 
 
@@ -147,9 +146,7 @@ def test_the_shop_example_runs_as_its_placement_says(installation: Installation)
     shop = ROOT / "examples" / "shop"
     for cluster in installation.fleet.clusters:
         kubectl(cluster, "apply", "--server-side", "-f", str(shop / "crd"))
-    names = {"apiGroups": ["shop.example"], "resources": ["offers", "offers/status"]}
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": dict(AGGREGATED)}
-    kubectl.apply("upstream", role | {"rules": [names | {"verbs": ["get", "list", "watch", "patch"]}]})
+    kubectl("upstream", "apply", "-f", str(shop / "rbac"))
     kubectl("upstream", "apply", "-f", str(shop))
     kubectl("upstream", "-n", "shop", "wait", "--for=condition=Synced", "placement/shop", "--timeout=60s")
     kubectl("upstream", "-n", "shop", "wait", "--for=condition=Available", "deployment/web", "--timeout=60s")

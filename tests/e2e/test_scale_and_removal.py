@@ -34,7 +34,7 @@ def placed(light: Installation, light_room: str) -> Iterator[str]:
     for name in ("a", "b"):
         wait_until(lambda name=name: len(light.api[name].items("configmap", light_room)) >= PLACED)  # type: ignore[misc]
     yield light_room
-    light.install_crds()
+    light.prepare()
 
 
 @pytest.mark.timeout(300)  # it waits out two looks of the engine and starts the operator twice
@@ -66,7 +66,7 @@ def test_deleting_our_crds_deletes_nothing_and_a_new_installation_goes_on(
     refused = light.syncline("operator", "--kubeconfig", str(light.fleet.upstream.kubeconfig))
     assert refused.returncode == 1
     assert "syncline crds | kubectl apply" in refused.stderr
-    light.install_crds()
+    light.prepare()
     light.operator.start()
     for name in audit:
         light.add_light_target(name)
@@ -110,7 +110,7 @@ def test_two_thousand_placements_that_match_nothing_leave_the_operator_quick(
 ) -> None:
     """Bad input of the issue: an object is still synced within 2 s, the hub answers, memory stays bounded."""
     installed = Installation(own_fleet(targets=("a",), light=True))
-    installed.install_crds()
+    installed.prepare()
     installed.operator.start()
     installed.add_light_target("a")
     before = installed.operator.rss_mib()

@@ -40,7 +40,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An upstream, and a cluster that nobody is told how to reach."""
     fleet = start_fleet(tmp_path_factory.mktemp("tunnel"), targets=(TARGET,))
     installed = Installation(fleet, *QUICK_PROBES)
-    installed.install_crds()
+    installed.prepare()
     installed.operator.start()
     yield installed
     installed.close()
@@ -234,7 +234,6 @@ def test_an_agent_ends_in_order(ground: Installation, agent: Agent) -> None:
 @pytest.fixture(scope="module")
 def alice(ground: Installation) -> Path:
     """Kubeconfig of an ordinary user: upstream she may look and use the proxy, on the target she may edit."""
-    ground.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac" / "users.yaml"))
     for cluster, role in (("upstream", "view"), ("upstream", "syncline-proxy-targets"), (TARGET, "edit")):
         ground.kubectl(
             cluster, "create", "clusterrolebinding", f"alice-{role}", f"--clusterrole={role}", "--user=alice"

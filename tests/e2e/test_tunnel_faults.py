@@ -35,7 +35,7 @@ from tests.support.agent import Agent, join, join_command, new_token
 from tests.support.api import MERGE
 from tests.support.fault_proxy import ProxyProcess
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
-from tests.support.operator import ROOT, Installation
+from tests.support.operator import Installation
 from tests.support.process import free_port, get
 
 NIGHTLY = bool(os.environ.get("SYNCLINE_TEST_NIGHTLY"))
@@ -50,7 +50,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An upstream with an operator, and a cluster that is reached by its agent only."""
     fleet = start_fleet(tmp_path_factory.mktemp("faults"), targets=(TARGET,))
     installed = Installation(fleet, *QUICK_PROBES)
-    installed.install_crds()
+    installed.prepare()
     yield installed
     installed.close()
     stop_fleet(fleet)
@@ -111,7 +111,6 @@ def room(ground: Installation, the_agent: Agent) -> str:
 @pytest.fixture(scope="module")
 def alice(ground: Installation) -> Path:
     """Kubeconfig of an ordinary user: upstream she may use the proxy, on the target she may look."""
-    ground.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac" / "users.yaml"))
     for cluster, role in (("upstream", "syncline-proxy-targets"), (TARGET, "view")):
         ground.kubectl(
             cluster, "create", "clusterrolebinding", f"alice-{role}", f"--clusterrole={role}", "--user=alice"

@@ -24,7 +24,7 @@ from syncer.hub.members import lease_name
 from tests.e2e.manifests import config_map, placement
 from tests.support.agent import Agent, join
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
-from tests.support.operator import ROOT, Installation, Operator
+from tests.support.operator import Installation, Operator
 from tests.support.process import get
 
 TARGET = "far"
@@ -43,7 +43,7 @@ class Place:
     """Three replicas, of which tests run those that they need, and the agent of the target."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.installed = Installation(fleet, *OPTIONS, identity="syncline-operator")
+        self.installed = Installation(fleet, *OPTIONS)
         kubeconfig = fleet.upstream.user("syncline-operator")
         others = [Operator(fleet, f"operator-{number}", *OPTIONS, kubeconfig=kubeconfig) for number in (2, 3)]
         self.replicas = [self.installed.operator, *others]
@@ -52,8 +52,7 @@ class Place:
     def prepare(self, folder: Path) -> None:
         """Kinds, rights, one replica, the target, and its agent's credentials."""
         installed = self.installed
-        installed.install_crds()
-        installed.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac"))
+        installed.prepare()
         reader = ("create", "clusterrole", "reader", "--verb=get,list", "--resource=configmaps")
         installed.kubectl(TARGET, *reader)  # no controller fills the roles of Kubernetes there
         for cluster, role in (("upstream", "syncline-proxy-targets"), (TARGET, "reader")):

@@ -127,12 +127,12 @@ class Installation:
         api: quick clients by cluster.
     """
 
-    def __init__(self, fleet: Fleet, *options: str, identity: str = "") -> None:
-        """Args: identity: user that the operator is upstream; the admin by default."""
+    def __init__(self, fleet: Fleet, *options: str) -> None:
+        """The operator is user `syncline-operator` upstream: what it may do, deploy/rbac says. Call `prepare` first."""
         self.fleet = fleet
         self.kubectl = Kubectl(fleet)
         self.api = {name: Api(cluster) for name, cluster in fleet.clusters.items()}
-        kubeconfig = fleet.upstream.user(identity) if identity else None
+        kubeconfig = fleet.upstream.user("syncline-operator")
         self.operator = Operator(fleet, "operator", *options, kubeconfig=kubeconfig)
 
     def syncline(
@@ -157,13 +157,16 @@ class Installation:
         assert done.returncode == 0, f"syncline {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def install_crds(self) -> None:
-        """`syncline crds | kubectl apply --server-side -f -`, until the API is served."""
+    def prepare(self) -> None:
+        """`syncline crds | kubectl apply --server-side -f -`, and the roles, until the API is served and they count."""
         self.kubectl("upstream", "apply", "--server-side", "-f", "-", stdin=self.must("crds"))
         self.kubectl(
             "upstream", "wait", "--for=condition=Established", "--timeout=30s",
             "crd/synctargets.syncline.io", "crd/placements.syncline.io", "crd/clusterplacements.syncline.io",
         )  # fmt: skip
+        self.kubectl("upstream", "apply", "-f", str(ROOT / "deploy" / "rbac"))
+        allowed = ("auth", "can-i", "create", "clusterregistrations", "--as=syncline-operator")
+        wait_until(lambda: self.kubectl("upstream", *allowed), timeout_seconds=60)  # the role is aggregated
 
     def add_target(self, name: str, *options: str, cluster: str = "") -> None:
         """`syncline target add`, by the admin of the cluster of that name."""
