@@ -9,6 +9,7 @@ ARGS     ?=
 WORKERS  ?= 3
 MINUTES  ?= 60
 PYTHON   ?= python3
+BASE     ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -19,12 +20,12 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets kind-image docs \
-        charts lock
+        charts lock image sbom security-scan
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60 BASE=image|debian; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
@@ -91,6 +92,15 @@ assets: $(READY) ## find or build the control-plane binaries and print their fol
 kind-image: $(READY) ## build the node image of PROVIDER=kind where no registry answers; needs root, once for this machine
 	@$(BIN)/python -m deploy.local.kind image
 
+image: $(READY) ## build the container image of this checkout, check it, list what is in it: docs/image.md
+	@$(BIN)/python -m deploy.image build $(if $(BASE),--base $(BASE))
+
+sbom: $(READY) ## write what the lock holds to build/sbom.cdx.json (CycloneDX); make image does the same for an image
+	@$(BIN)/python -m deploy.image sbom
+
+security-scan: $(READY) ## check the lock, the wheels and the built image; look up known vulnerabilities where pip-audit is
+	@$(BIN)/python -m deploy.image check
+
 docs: $(READY) ## write docs/api-reference.md from the models, and into docs/testing.md which test covers what
 	$(BIN)/python -m syncer.api.reference
 	$(BIN)/python -m tests.ids
@@ -101,6 +111,7 @@ charts: $(READY) ## copy CRDs and roles into the charts, and render deploy/manif
 lock: $(READY) ## choose the versions of all dependencies anew, with hashes
 	$(LOCK) --upgrade --extra dev -o requirements-dev.txt pyproject.toml
 	$(LOCK) --upgrade -c requirements-dev.txt -o requirements.txt pyproject.toml
+	$(LOCK) --upgrade -c requirements-dev.txt -o deploy/image/build-requirements.txt deploy/image/build-requirements.in
 	$(LOCK) --upgrade -o deploy/local/tools/go/requirements.txt deploy/local/tools/go/requirements.in
 
 # Everything is installed by hash; a run with nothing to do takes no time.

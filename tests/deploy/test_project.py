@@ -13,8 +13,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONTRACT = ["demo", "test", "up", "down", "env", "unit", "lint", "verify", "cover", "bench", "assets", "help", "docs"]
-CONTRACT += ["kind-image"]
+CONTRACT = [
+    *("demo", "test", "up", "down", "env", "unit", "lint", "verify", "cover", "bench", "assets", "help", "docs"),
+    *("bench-tunnel", "image", "sbom", "security-scan", "kind-image"),
+]
+LOCKS = [
+    *("requirements.txt", "requirements-dev.txt"),
+    *("deploy/image/build-requirements.txt", "deploy/local/tools/go/requirements.txt"),
+]
 
 
 def locked(name: str) -> dict[str, str]:
@@ -37,12 +43,13 @@ def test_the_lock_holds_every_dependency_at_a_version_that_fits(lock: str, requi
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
-def test_both_locks_choose_the_same_versions() -> None:
+@pytest.mark.parametrize("lock", ["requirements.txt", "deploy/image/build-requirements.txt"])
+def test_the_locks_choose_the_same_versions(lock: str) -> None:
     development = locked("requirements-dev.txt")
-    assert {name: development[name] for name in locked("requirements.txt")} == locked("requirements.txt")
+    assert {name: development[name] for name in locked(lock)} == locked(lock)
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "deploy/local/tools/go/requirements.txt"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_locks_carry_hashes_and_no_address_of_an_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert text.count("==") > 0
