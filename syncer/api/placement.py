@@ -303,7 +303,10 @@ class PlacementStatus(StatusModel):
     observed_generation: int = 0
     objects: int = 0
     targets_summary: str = Field(default="", description='Targets with everything synced of all selected ones: "2/2".')
-    reason: str = Field(default="", description="First reason why it is not in sync; empty when it is.")
+    reason: str = Field(
+        default="",
+        description="First reason why it is not in sync, or why an inline object does not run.",
+    )
     selected_targets: Annotated[
         tuple[SelectedTarget, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),

@@ -409,6 +409,8 @@ class Engine:
 
     def _pods_noted(self, source: Source, target: str, reason: str, message: str) -> None:
         self._object_changed(source)
+        if source.placement:
+            self._placement_changed(source.placement)
         self._telling.pods(source, target, reason, message)
 
     # Round and round

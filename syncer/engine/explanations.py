@@ -16,10 +16,11 @@ from syncer.api.hints import hint
 from syncer.api.keys import GroupKind
 from syncer.api.names import GROUP, SPEC_MANAGER, Reason
 from syncer.api.shapes import Explanation, FieldOwner, PlacementMatch, TargetExplanation
+from syncer.engine.complaints import Word, reports
 from syncer.engine.intents import downstream
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Present, State
-from syncer.engine.problems import MAX_MESSAGE, Problems, Word, lacking, not_chosen, reports, without_autoscaler
+from syncer.engine.problems import MAX_MESSAGE, Problems, lacking, not_chosen, without_autoscaler
 from syncer.engine.sight import Sight
 from syncer.engine.state import Assignment, PlacementRecord, Source
 from syncer.engine.targets import TargetRuntime, served_as

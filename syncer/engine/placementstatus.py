@@ -14,6 +14,7 @@ from status.values import time_text
 from syncer.api.hints import hint
 from syncer.api.names import GROUP, STATUS_MANAGER, VERSION, Reason
 from syncer.api.placement import MAX_COMPLETED_RUNS, MAX_ERRORS
+from syncer.engine.complaints import Word, reports
 from syncer.engine.pair import Outcome, State
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.sight import Sight
@@ -139,11 +140,20 @@ def _invalid(record: PlacementRecord, present: Mapping[str, Any], now: str) -> d
 
 
 def _count(source: Source, uid: str, folds: Mapping[str, Fold]) -> None:
+    complaints: Mapping[str, Word] | None = None
     for target, entry in folds.items():
         assignment = source.plan.assignments.get(target)
         if assignment is not None and assignment.placement == uid:
+            pair = source.pairs.get(target)
             ready = source.aggregator.summary(target)[0] if source.aggregator is not None else True
-            entry.add(source, source.pairs.get(target), ready)
+            entry.add(source, pair, ready)
+            if source.placement and pair is not None and pair.outcome.state is State.SYNCED and not ready:
+                # No upstream object can tell it.
+                complaints = reports(source) if complaints is None else complaints
+                if target in complaints and not worth_telling(pair.outcome):
+                    reason, message = complaints[target]
+                    noted, since = pair.noted
+                    entry.tell(source.reference, reason, message, since if noted == reason else pair.since)
             continue
         refusal = source.plan.refusals.get(target)
         if refusal is not None and refusal.placement == uid:

@@ -15,6 +15,7 @@ from status.values import time_text
 from syncer.api.hints import hint
 from syncer.api.names import Reason
 from syncer.api.shapes import Problem, ProblemList
+from syncer.engine.complaints import Word, reports
 from syncer.engine.intents import downstream
 from syncer.engine.lanes import BreakerState
 from syncer.engine.needs import Needs
@@ -38,7 +39,6 @@ _UNKNOWN_HINT: Final = "Correct the entry of spec.manifests, or install the CRD 
 _CRDS_HINT: Final = "Install the CRDs of Syncline again: syncline crds | kubectl apply --server-side -f -"
 
 Frozen = Callable[[str], tuple[str, str] | None]  # target name -> (token, message); None: not frozen
-Word = tuple[str, str]  # reason, message
 
 AWAY: Final = (Reason.TARGET_NOT_READY, Reason.UNREACHABLE)  # told once per placement and target, not per object
 
@@ -286,21 +286,6 @@ def deciding(world: World, source: Source, target: str) -> PlacementRecord | Non
     chosen = source.plan.assignments.get(target) or source.plan.refusals.get(target)
     uid = chosen.placement if chosen is not None else next(iter(source.plan.matched), "")
     return world.placements.get(uid)
-
-
-def reports(source: Source) -> dict[str, Word]:
-    """What targets say is wrong with an object that is there: why its Pods wait, why it failed, what makes no sense."""
-    found: dict[str, Word] = {}
-    for slot in source.aggregator.slots() if source.aggregator is not None else ():
-        if slot.stale_since is not None:
-            continue  # the target itself is listed
-        if slot.note_reason:
-            found[slot.target] = slot.note_reason, slot.note_message
-        elif slot.refused:
-            found[slot.target] = Reason.INVALID_STATUS, slot.refused
-        elif slot.health is Health.DEGRADED and slot.report is not None:
-            found[slot.target] = slot.report.reason or Health.DEGRADED, slot.report.message
-    return found
 
 
 def _may_complain(pair: Pair) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from status.report import Health
 from syncer.api.keys import GroupKind, ObjectKey
 from syncer.engine.inline import inline_object, inline_uid
 from syncer.engine.intents import intent
@@ -17,7 +18,8 @@ from syncer.engine.state import Source
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import decode_object
 from syncer.transform.mark import SourceRef, read_mark
-from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, HUB, Realm, config_map, deployment
+from tests.syncer.engine.test_problems import report
+from tests.syncer.engine.worlds import CONFIG_MAPS, DEPLOYMENTS, HUB, NOW, Realm, config_map, deployment
 
 OLD, YOUNG = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
 
@@ -327,6 +329,33 @@ def test_what_a_workload_refers_to_may_be_held_inline() -> None:
     source = held(realm, placement, info=DEPLOYMENTS)
     source.pairs["east"].outcome = Outcome(State.SYNCED)
     assert not [p for p in realm.reports.problems().items if p.reason == "MissingReference"]
+
+
+def test_why_an_inline_workload_does_not_run_is_told_by_its_placement() -> None:
+    """No upstream object could: target, object, the container's reason and message."""
+    realm = Realm()
+    for target in ("east", "west"):
+        realm.target(target)
+    placement = hold(realm, "one", deployment())
+    source = held(realm, placement, info=DEPLOYMENTS)
+    for target in ("east", "west"):
+        realm.land(source, target)
+        report(source, target, Health.PROGRESSING)
+    assert source.aggregator is not None
+    source.aggregator.note("west", "CrashLoopBackOff", "web-1: back-off 10s restarting failed container")
+    source.pairs["west"].noted = "CrashLoopBackOff", NOW - 5
+    status = fold(realm.world, realm.world.placements[placement], {}, YOUNG)
+    east, west = status["selectedTargets"]
+    assert east["errors"] == []
+    (error,) = west["errors"]
+    assert (error["object"], error["reason"]) == ("apps/v1/Deployment/shop/web", "CrashLoopBackOff")
+    assert "restarting failed container" in error["message"]
+    assert error["since"] == "2027-01-15T07:59:55Z"
+    assert (west["synced"], west["ready"], west["failed"]) == (1, 0, 0)
+    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    assert conditions["Synced"] == ("True", "Synced")
+    assert conditions["Ready"] == ("False", "CrashLoopBackOff")
+    assert status["reason"] == "CrashLoopBackOff"
 
 
 async def test_an_inline_object_is_explained() -> None:
