@@ -24,7 +24,7 @@ class FleetRequest:
     Attributes:
         targets: names, each a DNS label of at most 40 characters; the order is kept.
         light: targets are API servers only: no controllers, no nodes, so nothing runs and nothing is collected there.
-        nodes: fake nodes on each target that is not light.
+        nodes: fake nodes on each target that is not light; targets of provider `kind` have one real node.
         users: plain users with a client certificate and no rights, on each cluster.
         arguments: extra flags, {component or "CLUSTER.COMPONENT": flags}, e.g. {"upstream.apiserver": ("--v=2",)}.
         kubeconfigs: provider `existing` only: {cluster: file}, with an entry for `upstream`.

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,9 +109,7 @@ def start(table: ProcessTable, data_root: Path, tools: Path, report: Report, *, 
                 hint=f"end it with `make down DIR={found.folder}`",
             )
         stop(found.folder, report)
-    RUN.mkdir(parents=True, mode=0o700)
-    (RUN / "client").mkdir()
-    write_json(RUN / "owner.json", {"folder": str(table.folder), "data_root": str(data_root)})
+    _claim(Owner(table.folder, data_root))
     sysctls.save(RUN / "sysctls.json")
     sysctls.raise_limits()
     (RUN / "net").touch()
@@ -125,6 +124,18 @@ def start(table: ProcessTable, data_root: Path, tools: Path, report: Report, *, 
     _empty()  # of what a fleet whose engine was killed left in the data root
     (RUN / "Corefile").write_text(_COREFILE)
     table.start(DNS, [str(tools / "coredns"), f"-conf={RUN}/Corefile"])
+
+
+def _claim(claimant: Owner) -> None:
+    """Make the folder that says whose engine it is, complete in one step: of two who start at once, one gets it."""
+    made = Path(tempfile.mkdtemp(dir=RUN.parent, prefix=f"{RUN.name}."))
+    (made / "client").mkdir()
+    write_json(made / "owner.json", {"folder": str(claimant.folder), "data_root": str(claimant.data_root)})
+    try:
+        made.rename(RUN)
+    except OSError as error:
+        shutil.rmtree(made)
+        raise GroundError("another kind fleet or build is starting on this machine", hint="wait for it") from error
 
 
 def _configuration(data_root: Path) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -175,12 +176,18 @@ class KindProvider:
         return site, kubectl
 
     def _mark(self, site: Site, names: tuple[str, ...]) -> None:
+        self.table.logs.mkdir(exist_ok=True)
         for name in names:
             (self.folder / MARK / name).mkdir(parents=True, mode=0o700)
         site.save(self.folder / MARK)
 
     def _create(self, site: Site, name: str, network: Network | None) -> Cluster:
-        made = site.create(kind_name(name), self.folder / MARK / name, network=network.name if network else "")
+        made = site.create(
+            kind_name(name),
+            self.folder / MARK / name,
+            log=self.table.log_path(f"{name}.kind"),
+            network=network.name if network else "",
+        )
         config = kubeconfigs.with_context(kubeconfigs.load(made), name)
         folder = self.folder / "clusters" / name
         (folder / "pki").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -203,7 +210,8 @@ def command_environment(folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     site = Site.load(folder.absolute() / MARK)
     fleet = Fleet.load(folder)
-    path = os.pathsep.join([str(site.kind.parent), str(fleet.assets), os.environ.get("PATH", "")])
+    tools = (site.kind.parent, fleet.assets, Path(sys.executable).parent)
+    path = os.pathsep.join([*map(str, tools), os.environ.get("PATH", "")])
     return site.inside, site.environment(
         PATH=path, KUBECONFIG=str(fleet.kubeconfig), SYNCLINE_TEST_FLEET=str(fleet.folder)
     )

@@ -75,11 +75,12 @@ class Site:
         """Names of the kind clusters that this engine holds, other people's included."""
         return self._kind(["get", "clusters"], timeout_seconds=60).split()
 
-    def create(self, name: str, folder: Path, *, network: str = "") -> Path:
+    def create(self, name: str, folder: Path, *, log: Path, network: str = "") -> Path:
         """Create a cluster, wait until its node is ready, and return its admin's kubeconfig.
 
         Args:
-            folder: gets the kubeconfig and kind's log.
+            folder: gets the kubeconfig.
+            log: gets what kind says.
             network: of the engine, to be used instead of kind's own.
 
         Raises:
@@ -92,12 +93,7 @@ class Site:
         if self.image:
             arguments.append(f"--image={self.image}")
         more = {"KIND_EXPERIMENTAL_DOCKER_NETWORK": network} if network else {}
-        self._kind(
-            [*arguments, f"--wait={_READY}", "--retain"],
-            timeout_seconds=_CREATE_SECONDS,
-            log=folder / "kind.log",
-            **more,
-        )
+        self._kind([*arguments, f"--wait={_READY}"], timeout_seconds=_CREATE_SECONDS, log=log, **more)
         return kubeconfig
 
     def delete(self, name: str, kubeconfig: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.local.kind import cgroups, mounts, sysctls, traces
+import pytest
+
+from deploy.local.errors import GroundError
+from deploy.local.kind import cgroups, engine, mounts, sysctls, traces
 
 
 def settings(root: Path, **values: str) -> Path:
@@ -79,3 +82,24 @@ def test_a_picture_of_now_does_not_differ_from_now(tmp_path: Path) -> None:
     traces.save(tmp_path / "picture.json")
     kinds = ("kernel setting", "network device")
     assert [line for line in traces.compare(tmp_path / "picture.json") if line.startswith(kinds)] == []
+
+
+def test_of_two_who_start_an_engine_at_once_one_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "RUN", tmp_path / "run")
+    first, second = (engine.Owner(tmp_path / name, tmp_path / "data") for name in ("first", "second"))
+    engine._claim(first)
+    with pytest.raises(GroundError, match="another kind fleet or build is starting"):
+        engine._claim(second)
+    assert engine.owner() == first
+    assert not engine.runs()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_nobody_ends_the_engine_of_somebody_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "RUN", tmp_path / "run")
+    monkeypatch.setattr(engine, "_end_dockerd", pytest.fail)
+    assert engine.owner() is None
+    engine.stop(tmp_path / "mine", pytest.fail)
+    engine._claim(engine.Owner(tmp_path / "theirs", tmp_path / "data"))
+    engine.stop(tmp_path / "mine", pytest.fail)
+    assert engine.owner() is not None
