@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from deploy.local import cli
+from deploy.local import cli, kubeconfigs
+from deploy.local.certificates import Authority
 from deploy.local.errors import GroundError
+from deploy.local.kind import ways
 from deploy.local.kind.cli import app
 from deploy.local.kind.provider import MARK, KindProvider, command_environment, load
 from deploy.local.kind.site import STOCK, Site
@@ -100,3 +104,80 @@ def test_a_picture_that_was_never_saved_is_told(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["traces", "compare", str(tmp_path / "missing.json")])
     assert said.exit_code == 1
     assert "hint: save one before `make up`" in said.stderr
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with an engine, kind and kubectl, all of them scripts that write down how they are called."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    pair = Authority.create("kubernetes", now=datetime.datetime.now(datetime.UTC)).pair
+    (tmp_path / "ca.crt").write_bytes(pair.certificate)
+    (tmp_path / "ca.key").write_bytes(pair.key)
+    endpoint = kubeconfigs.Endpoint("https://127.0.0.1:7", pair.certificate)
+    (tmp_path / "given").write_text(kubeconfigs.as_text(kubeconfigs.kubeconfig("kind-x", endpoint, pair, user="u")))
+    scripts = {
+        "docker": f"""case "$1" in
+            exec) cat {tmp_path}/"${{4##*/}}";;
+            inspect) echo 172.18.0.2;;
+            ps) echo running;;
+            esac""",
+        "kind": f"""echo "$@" >> {tmp_path}/calls
+            case "$1 $2" in
+            "get clusters") cat {tmp_path}/clusters;;
+            "create cluster") if [ -e {tmp_path}/broken ]; then echo no space left >&2; exit 1; fi
+                for word in "$@"; do case $word in --kubeconfig=*) cp {tmp_path}/given "${{word#*=}}";; esac; done;;
+            esac""",
+        "kubectl": "echo ok",
+    }
+    for name, script in scripts.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bin_folder / name).chmod(0o755)
+    (tmp_path / "clusters").touch()
+    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in ("SYNCLINE_ASSETS", "KUBEBUILDER_ASSETS", ways.WAY_VARIABLE, ways.IMAGE_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def calls(laptop: Path, verb: str) -> list[str]:
+    return [line for line in (laptop / "calls").read_text().splitlines() if line.startswith(verb)]
+
+
+def test_a_fleet_of_stock_clusters_is_made_found_again_and_deleted(laptop: Path) -> None:
+    request = FleetRequest(targets=("east",))
+    kinds = KindProvider(laptop / "fleet", owner_pid=os.getpid())
+    fleet = kinds.up(request, lambda line: None)
+    assert list(fleet.clusters) == ["upstream", "east"]
+    assert fleet.inside == ()
+    assert {cluster.address for cluster in fleet.clusters.values()} == {"172.18.0.2"}
+    assert len(calls(laptop, "create cluster")) == 2
+    assert all(f"--image={ways.STOCK_IMAGE}" in call for call in calls(laptop, "create cluster"))
+    alice = kubeconfigs.load(fleet.targets["east"].user("alice"))["users"][0]["user"]
+    assert set(alice) == {"client-certificate-data", "client-key-data"}
+    again = kinds.up(request, pytest.fail)
+    assert again.as_json() == fleet.as_json()
+    assert len(calls(laptop, "create cluster")) == 2
+    with pytest.raises(GroundError, match="another fleet is up"):
+        kinds.up(FleetRequest(targets=("north",)), pytest.fail)
+    kinds.down(lambda line: None)
+    assert len(calls(laptop, "delete cluster")) == 2
+    assert sorted(path.name for path in fleet.folder.iterdir()) == ["lock", "logs"]
+
+
+def test_clusters_of_somebody_else_are_not_touched(laptop: Path) -> None:
+    (laptop / "clusters").write_text("syncline-east\nother\n")
+    with pytest.raises(GroundError, match="exist already: syncline-east"):
+        KindProvider(laptop / "fleet").up(FleetRequest(), lambda line: None)
+    assert calls(laptop, "delete") == []
+
+
+def test_a_cluster_that_cannot_be_made_takes_the_others_with_it_and_leaves_its_log(laptop: Path) -> None:
+    (laptop / "broken").touch()
+    with pytest.raises(GroundError, match="no space left") as caught:
+        KindProvider(laptop / "fleet").up(FleetRequest(targets=("east",)), lambda line: None)
+    assert len(calls(laptop, "delete cluster")) == 2
+    log = Path(caught.value.hint.removeprefix("see "))
+    assert "no space left" in log.read_text()
+    assert sorted(path.name for path in (laptop / "fleet").iterdir()) == ["lock", "logs"]
