@@ -72,6 +72,8 @@ def env(folder: Folder = DEFAULT_FOLDER) -> None:
         path = os.pathsep.join([str(fleet.assets), str(Path(sys.executable).parent)])
         typer.echo(f"export KUBECONFIG={shlex.quote(str(fleet.kubeconfig))}")
         typer.echo(f'export PATH={shlex.quote(path)}:"$PATH"')
+        if fleet.inside:
+            say("they are reached from inside their own network only: python -m deploy.local.kind exec -- bash")
 
 
 @app.command()

@@ -86,6 +86,9 @@ def test_a_command_finds_the_fleet_and_its_tools(tmp_path: Path) -> None:
     assert environ["PATH"].startswith(f"{folder}:/a:")
     assert environ["KUBECONFIG"] == f"{folder}/kubeconfig"
     assert environ["SYNCLINE_TEST_FLEET"] == str(folder)
+    said = CliRunner().invoke(cli.app, ["env", "--dir", str(folder)])
+    assert f"export KUBECONFIG={folder}/kubeconfig" in said.stdout
+    assert "inside their own network only" in said.stderr
     with pytest.raises(GroundError, match="there is no cluster north") as caught:
         load(folder, "image", ["north"])
     assert caught.value.hint == "clusters: upstream"
