@@ -17,7 +17,7 @@ VERSION = "v4.3.1"
 MODULE = Module(
     "helm", {"helm": "helm.sh/helm/v4/cmd/helm"}, f"-s -w -X helm.sh/helm/v4/internal/version.version={VERSION}"
 )
-MAJORS = (3, 4)  # those that render the charts alike
+MAJOR = 4  # others render and complain in other words
 
 
 def find_helm(environ: Mapping[str, str], report: Report) -> Path:
@@ -27,7 +27,7 @@ def find_helm(environ: Mapping[str, str], report: Report) -> Path:
         GroundError: there is none on PATH, and none can be built.
     """
     on_path = shutil.which("helm", path=environ.get("PATH", ""))
-    if on_path and major(Path(on_path)) in MAJORS:
+    if on_path and major(Path(on_path)) == MAJOR:
         return Path(on_path)
     folder = cache_root(environ) / f"helm-{digest_of([MODULE])}"
     told = f"building helm {VERSION} from its Go module, once for this machine; two minutes on two cores"
