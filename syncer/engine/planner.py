@@ -64,6 +64,10 @@ def claims_of(source: Source, matching: Sequence[PlacementRecord]) -> list[Claim
     """What the placements that select a source claim for it; nothing for what is never placed."""
     if source.object is None or skip_reason(source.object, source.info.group_kind) is not None:
         return []
+    return _claims(source, matching)
+
+
+def _claims(source: Source, matching: Sequence[PlacementRecord]) -> list[Claim]:
     return [Claim(_precedence(record), not source.key.origin, record) for record in matching]
 
 
@@ -82,7 +86,7 @@ def plan(source: Source, matching: Sequence[PlacementRecord], fleet: Fleet, riva
         return Plan(matched=matched, skip=skip)
     if fleet.acting(source):
         return _refused(matched, matching, rivals, fleet.acting(source))
-    own = claims_of(source, matching)
+    own = _claims(source, matching)
     claims: dict[str, list[Claim]] = {}
     for claim in (*own, *rivals):
         if claim.record.selection is not None:
