@@ -14,7 +14,7 @@ from deploy.image.archive import ImageArchive, normalise
 from deploy.image.docker import docker, why_unusable
 from deploy.image.lock import Pin, read_lock
 from deploy.image.names import ROOT, Source, of_checkout
-from deploy.local.build import Report
+from deploy.local.build import Report, one_at_a_time
 from deploy.local.errors import GroundError
 
 FOLDER: Final = ROOT / "build" / "image"
@@ -51,6 +51,8 @@ def archive_of(what: Source) -> Path:
 def make(wanted_base: str, environ: Mapping[str, str], report: Report, *, anew: bool = False) -> Made:
     """Build the image of this checkout, check it, and leave it in the container engine and in `build/image`.
 
+    Two at once are safe: the second waits for the first.
+
     Args:
         wanted_base: see `base.choose`.
         anew: use nothing that an earlier build left in the engine.
@@ -59,6 +61,12 @@ def make(wanted_base: str, environ: Mapping[str, str], report: Report, *, anew: 
     """
     if why := why_unusable():
         raise GroundError(f"no image can be built here: {why}", hint="start docker, or set DOCKER_HOST to where it is")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(FOLDER / "lock", report):
+        return _make(wanted_base, environ, report, anew=anew)
+
+
+def _make(wanted_base: str, environ: Mapping[str, str], report: Report, *, anew: bool) -> Made:
     what = source()
     machine = docker("version", "--format", "{{.Server.Arch}}")
     if machine not in wheels.MACHINES:
@@ -76,7 +84,6 @@ def make(wanted_base: str, environ: Mapping[str, str], report: Report, *, anew: 
         f"--tag={what.reference}",
         str(ROOT),
     )
-    FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         raw = Path(folder, "raw.tar")
         docker("save", f"--output={raw}", what.reference)
