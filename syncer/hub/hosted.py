@@ -142,9 +142,12 @@ def _files(pair: KeyPair) -> dict[str, bytes]:
 
 
 def _key() -> bytes:
-    """A private key that signs ServiceAccount tokens; it stays, or every token would be void."""
+    """A private key that signs ServiceAccount tokens; it stays, or every token would be void.
+
+    In the form (SEC 1) of which kube-apiserver takes the public half as well.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    form = serialization.PrivateFormat.PKCS8
+    form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 

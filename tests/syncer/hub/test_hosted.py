@@ -53,6 +53,11 @@ def test_the_server_answers_to_its_names() -> None:
     assert "127.0.0.1" in server_names("syncline-system")
 
 
+def test_the_key_of_tokens_is_in_a_form_of_which_the_server_takes_the_public_half() -> None:
+    """kube-apiserver reads no public key out of PKCS #8."""
+    assert FIRST[SERVER]["service-account.key"].startswith(b"-----BEGIN EC PRIVATE KEY-----")
+
+
 def test_asking_again_changes_nothing() -> None:
     assert again(FIRST) == []
     assert again(FIRST, NOW + RENEW_AFTER - timedelta(days=1)) == []
