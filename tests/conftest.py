@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,15 @@ TOGETHER = {
     f"tests/e2e/test_{name}.py"
     for name in ("bad_input", "doctor", "first_day", "kill", "process", "scale_and_removal", "sick_target", "targets")
 }
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be ended by SIGINT.
+
+    A shell without job control has it ignored by what it runs in the background, and all children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
