@@ -87,7 +87,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_authority_of(self._certificate), critical=False)
         )
         if hosts:
             builder = builder.add_extension(
@@ -109,6 +109,12 @@ def _builder(
         .not_valid_before(now - CLOCK_SLACK)
         .not_valid_after(now + LIFETIME)
     )
+
+
+def _authority_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """The key identifier as the issuer states it: others than us make it in another way, and OpenSSL compares it."""
+    stated = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(stated.value)
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:
