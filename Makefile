@@ -19,13 +19,13 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status env unit lint fmt verify nightly cover bench bench-tunnel assets kind-image docs \
+.PHONY: help demo test e2e up down status env unit lint fmt verify nightly cover bench bench-tunnel assets kind-image docs \
         charts lock image sbom security-scan
 
 help: ## list these tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60 BASE=image|debian; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, e2e, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60 BASE=image|debian; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
@@ -65,6 +65,10 @@ verify: $(READY) ## fail when a generated file, a rendered manifest or docs/test
 	$(BIN)/python -m syncer.api.reference --check
 	$(BIN)/python -m tests.ids --check
 	$(BIN)/python -m deploy.helm --check
+
+e2e: $(READY) ## end to end: PROVIDER=local on fake nodes; PROVIDER=kind installs image and charts on three kind clusters
+	@$(GROUND) assets > /dev/null
+	@$(BIN)/python -m tests.e2e $(PROVIDER) -- $(if $(filter local,$(PROVIDER)),-n $(WORKERS) --dist loadfile) $(ARGS)
 
 nightly: $(READY) ## what takes long: MINUTES of churn over failing links, then faults that last, 1,000 agents, 10,000 histories
 	@$(GROUND) assets > /dev/null

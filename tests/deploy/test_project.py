@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONTRACT = [
     *("demo", "test", "up", "down", "env", "unit", "lint", "verify", "cover", "bench", "assets", "help", "docs"),
-    *("bench-tunnel", "image", "sbom", "security-scan", "kind-image"),
+    *("bench-tunnel", "image", "sbom", "security-scan", "kind-image", "e2e"),
 ]
 LOCKS = [
     *("requirements.txt", "requirements-dev.txt"),
