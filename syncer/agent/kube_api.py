@@ -19,6 +19,7 @@ import structlog
 from syncer.agent.headers import forwarded
 from syncer.agent.policy import BadIdentity, Identity, Policy, read_identity
 from syncer.errors import SyncError
+from syncer.kube import tls
 from syncer.kube.apirequest import Attributes, read_request
 from syncer.kube.credentials import ClusterCredentials, Grant
 from syncer.kube.http1 import (
@@ -119,15 +120,15 @@ class KubeApi:
         self._grant = await self._credentials.grant(rejected)
         self._asked = self._clock()
 
-    async def connect(self, factory: Callable[[], asyncio.Protocol], grant: Grant) -> asyncio.Transport:
+    async def connect(self, protocol: asyncio.Protocol, grant: Grant) -> asyncio.Transport:
         """A new connection to the API server. Raises OSError or TimeoutError."""
-        loop = asyncio.get_running_loop()
-        name = (self._credentials.tls_server_name or self.host) if grant.context else None
         async with asyncio.timeout(CONNECT_SECONDS):
-            transport, _ = await loop.create_connection(
-                factory, self.host, self.port, ssl=grant.context, server_hostname=name
-            )
-        return transport
+            if grant.context is not None:
+                name = self._credentials.tls_server_name
+                return await tls.connect(protocol, self.host, self.port, context=grant.context, server_hostname=name)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
+            return transport
 
 
 class _ApiConnection(asyncio.Protocol):
@@ -282,8 +283,7 @@ class KubeApiStream(asyncio.Protocol):
             grant = await self._service.grant()
             if self._api is None or self._api.is_closing():
                 self._connection = _ApiConnection(self)
-                connection = self._connection
-                self._api = await self._service.connect(lambda: connection, grant)
+                self._api = await self._service.connect(self._connection, grant)
         except (SyncError, OSError, TimeoutError) as error:
             log.warning("the API server cannot be reached", server=self._service.authority.decode(), error=str(error))
             self._refuse(503, "the agent cannot reach its API server", retry_after=1, close=True)

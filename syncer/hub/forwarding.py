@@ -21,6 +21,7 @@ from aiohttp import web
 from syncer.hub.identity import peer_certificate
 from syncer.hub.members import Record
 from syncer.hub.replica_identity import ReplicaIdentity
+from syncer.kube import tls
 from syncer.metrics import Metrics
 from tunneler.errors import HandshakeRefused, LinkLost, NoLink, StreamReset, TunnelError
 from tunneler.links.dial import AnswerHead
@@ -97,9 +98,8 @@ class Forwarder:
     async def _ask(self, holder: Record, path: str) -> tuple[asyncio.Transport, AnswerHead]:
         parts = urlsplit(holder.url)
         host, port = parts.hostname or "", parts.port or 443
-        transport, head = await asyncio.get_running_loop().create_connection(
-            AnswerHead, host, port, ssl=self._identity.context(), server_hostname=host
-        )
+        head = AnswerHead()
+        transport = await tls.connect(head, host, port, context=self._identity.context(), server_hostname=host)
         try:
             _watch(transport)
             lines = (f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: Upgrade")
