@@ -12,7 +12,8 @@ import structlog
 from syncer.controllers.ports import TargetEngine, TunnelLinks
 from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.secrets import SecretWatch
-from syncer.controllers.target import Surroundings, TargetSession
+from syncer.controllers.surroundings import Surroundings
+from syncer.controllers.target import TargetSession
 from syncer.errors import NotLeadingError
 from syncer.events import EventRecorder
 from syncer.kube.client import ClusterClient

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import aiohttp
@@ -18,20 +17,19 @@ import structlog
 from syncer.api.names import TARGET_FINALIZER, Reason
 from syncer.api.synctarget import SyncTarget, SyncTargetStatus
 from syncer.controllers import connection
-from syncer.controllers.ports import SYNCTARGETS, TargetEngine, TunnelLinks
-from syncer.controllers.probe import ProbeSettings, ProbeTracker, Verdict
+from syncer.controllers.ports import SYNCTARGETS
+from syncer.controllers.probe import ProbeTracker, Verdict
 from syncer.controllers.reporter import StatusReporter
-from syncer.controllers.secrets import SecretProblem, SecretWatch
+from syncer.controllers.secrets import SecretProblem
 from syncer.controllers.status import TargetFacts
+from syncer.controllers.surroundings import Surroundings
 from syncer.errors import SyncError, TerminalError, TransientError
-from syncer.events import EventRecorder
 from syncer.kube.client import MERGE_PATCH, ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.discovery import Discovery
 from syncer.kube.errors import ApiError, NotFound
-from syncer.kube.objects import KubeObject, ResourceInfo
+from syncer.kube.objects import KubeObject
 from syncer.kube.stream_connector import stream_credentials
-from syncer.metrics import Metrics
 from syncer.placement.policy import ResourcePolicy
 
 LOOK_AROUND_SECONDS: Final = 60.0  # kinds and rights are asked again
@@ -45,27 +43,6 @@ LINGER_SECONDS: Final = 10.0  # a replaced client finishes what it has in flight
 TUNNEL: Final = b"tunnel"  # in place of a kubeconfig's digest
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What all targets share."""
-
-    upstream: ClusterClient
-    upstream_kinds: Callable[[], list[ResourceInfo]]
-    engine: TargetEngine
-    secrets: SecretWatch
-    links: TunnelLinks
-    metrics: Metrics
-    events: EventRecorder
-    generation: Callable[[str], int]  # of the registration that a target stands on, 0 without one
-    hub_id: str
-    guard: Callable[[], None]
-    probe: ProbeSettings
-    claim: Callable[[str, TargetSession], str | None]  # (cluster uid, session) → name of the older target, or None
-    release: Callable[[TargetSession], None]  # takes the session's claims back
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
 
 @dataclass
@@ -89,7 +66,8 @@ class TargetSession:
         self._target: SyncTarget | None = None
         self._finalizers: tuple[str, ...] = ()
         self._link: _Link | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()  # tasks that end by themselves, or with `close`
+        self._looking: asyncio.Task[None] | None = None
         self._refused: bytes | None = None  # digest of a kubeconfig that can never work
         self._uid = ""  # of the SyncTarget, known to the engine
         self._tracker = self._new_tracker()
@@ -147,10 +125,10 @@ class TargetSession:
     async def close(self) -> None:
         """End its connections, and its series in the metrics."""
         self._around.metrics.remove_target(self.name)
-        closing = list(self._closing)
-        for task in closing:
+        beside = list(self._beside)
+        for task in beside:
             task.cancel()
-        await asyncio.gather(*closing, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
         if self._link is not None:
             await self._link.client.close()
 
@@ -172,7 +150,7 @@ class TargetSession:
             unknown_yet = self._link is not None and not self._around.engine.attached(self.name)
             self._probe_at = self._around.clock() + (self._attach_pause if unknown_yet else self._tracker.next_probe())
         if self._link is not None and self._verdict.reachable:
-            await self._look_around(self._link, target)
+            await self._look(self._link, target)
         if target.metadata.deletion_timestamp:
             if await self._let_go(target):
                 self._dirty = True
@@ -303,6 +281,7 @@ class TargetSession:
             except SyncError as error:
                 self._tracker.failure("Unreachable", f"its kinds cannot be listed: {error}", self._around.clock())
             else:
+                self._look_away()
                 replaced, self._link = self._link, _Link(client, discovery, digest)
                 self._look_at = self._capacity_at = 0.0
                 self._log.info("target connected", server=client.server, cluster_uid=self._facts.cluster_uid)
@@ -356,6 +335,7 @@ class TargetSession:
         self._tracker = self._new_tracker()
 
     def _disconnect(self, why: str) -> None:
+        self._look_away()
         link, self._link = self._link, None
         if link is not None:
             self._around.engine.detach_target(self.name, why)
@@ -372,9 +352,13 @@ class TargetSession:
             finally:
                 await client.close()
 
-        task = asyncio.create_task(close(), name=f"close {self.name}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._start(close())
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"beside {self.name}")
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return task
 
     def _attach(self, target: SyncTarget, link: _Link, *, new: bool = False) -> None:
         """Hand the connection to the engine, which takes it once it has seen the SyncTarget itself."""
@@ -396,6 +380,19 @@ class TargetSession:
         since = self._around.now().timestamp() - (self._around.clock() - verdict.since)
         self._around.engine.target_reachable(self.name, verdict.reachable, since, verdict.message)
         self._log.info("target answers" if verdict.reachable else "target does not answer", reason=verdict.reason)
+
+    async def _look(self, link: _Link, target: SyncTarget) -> None:
+        """Look around; what takes longer than a probe goes on beside the probes, for the target may have stopped."""
+        self._looking = self._looking or self._start(self._look_around(link, target))
+        done, _ = await asyncio.wait({self._looking}, timeout=self._around.probe.timeout)
+        if done:
+            self._looking = None
+            done.pop().result()
+
+    def _look_away(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     async def _look_around(self, link: _Link, target: SyncTarget) -> None:
         """Ask for kinds, rights and capacity when it is time to; a failure leaves what was known."""

@@ -13,6 +13,8 @@ import yaml
 
 from syncer.api.policy import target_role
 from syncer.api.synctarget import AcceptedResources
+from syncer.controllers import connection
+from syncer.kube.client import ClusterClient
 from tests.support.fleet import Kubectl, eventually
 from tests.support.process import install_crds
 from tests.syncer.controllers.harness import QUICK, bench, service_account, token_kubeconfig
@@ -74,6 +76,26 @@ async def test_a_stopped_api_server_turns_the_target_after_a_few_probes_and_back
             ground.fleet.clusters["a"].cont("apiserver")
         await here.until(name, "Ready", "True")
         assert here.engine.told[-1] == ("reachable", True)
+
+
+async def test_a_target_that_stops_while_it_is_looked_at_is_noticed(
+    ground: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for beside the probes may take as long as it likes."""
+
+    async def never(client: ClusterClient) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connection, "ask_capacity", never)
+    async with bench(ground) as here:
+        name = here.target(here.kubeconfig("a"))
+        await here.until(name, "Ready", "True")
+        ground.fleet.clusters["a"].stop("apiserver")
+        try:
+            await here.until(name, "Ready", "False", "Unreachable", timeout_seconds=15)
+        finally:
+            ground.fleet.clusters["a"].cont("apiserver")
+        await here.until(name, "Ready", "True")
 
 
 async def test_one_slow_answer_turns_nothing(ground: Kubectl) -> None:
