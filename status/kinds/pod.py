@@ -31,6 +31,7 @@ _WAITING: Final = (
     "Unschedulable",
 )
 _HARMLESS: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
+_OVER: Final = ("Succeeded", "Failed")
 
 
 def waiting_reason(pods: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
@@ -56,14 +57,20 @@ def waiting_reason(pods: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
 
 def _pod_reasons(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     reasons = []
+    phase = text(status, "phase")
     for container in (item for key in _CONTAINER_LISTS for item in objects(status, key)):
-        waiting = mapping(mapping(container, "state"), "waiting")
+        state = mapping(container, "state")
+        waiting, ended = mapping(state, "waiting"), mapping(state, "terminated")
         if text(waiting, "reason") not in _HARMLESS:
             reasons.append((text(waiting, "reason"), text(waiting, "message")))
+        elif phase not in _OVER and count(ended, "exitCode") and count(container, "restartCount"):
+            why = f"exit code {count(ended, 'exitCode')}, {text(ended, 'reason') or 'Error'}"
+            # kubelet says that it waits only until its next try, which fails as well
+            reasons.append(("CrashLoopBackOff", f"container {text(container, 'name')} ended again: {why}"))
     scheduled = judgements(status).get("PodScheduled")
     if scheduled is not None and scheduled.status == FALSE:
         reasons.append((scheduled.reason or "Unschedulable", scheduled.message))
-    if text(status, "phase") == "Failed":
+    if phase == "Failed":
         reasons.append((text(status, "reason") or "Failed", text(status, "message")))
     return reasons
 
@@ -102,7 +109,7 @@ class PodRules(KindRules):
         return Verdict(Health.PROGRESSING, reason, message)
 
     def terminal(self, status: Mapping[str, Any]) -> bool:
-        return text(status, "phase") in ("Succeeded", "Failed")
+        return text(status, "phase") in _OVER
 
     def merge(self, view: View) -> dict[str, Any] | None:
         kept = {key: view.previous[key] for key in ("qosClass",) if key in view.previous}  # immutable

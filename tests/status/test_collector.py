@@ -218,6 +218,25 @@ def test_the_worst_waiting_reason_is_told_whatever_the_order() -> None:
         assert waiting_reason(some) == ("ImagePullBackOff", "web-c: Back-off pulling image")
 
 
+def ended(code: int, restarts: int, phase: str) -> dict[str, Any]:
+    state = {"terminated": {"exitCode": code, "reason": "Error"}}
+    statuses = [{"name": "c", "state": state, "restartCount": restarts}]
+    return {"metadata": {"name": "web-a"}, "status": {"phase": phase, "containerStatuses": statuses}}
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (ended(1, 1, "Running"), ("CrashLoopBackOff", "web-a: container c ended again: exit code 1, Error")),
+        (ended(1, 0, "Running"), None),  # once is no loop
+        (ended(0, 3, "Running"), None),
+        (ended(1, 3, "Failed"), ("Failed", "web-a")),
+    ],
+)
+def test_a_crash_loop_is_told_also_between_two_waits(one: dict[str, Any], said: tuple[str, str] | None) -> None:
+    assert waiting_reason([one]) == said
+
+
 def test_pods_that_run_or_are_being_created_have_no_reason() -> None:
     assert waiting_reason([]) is None
     assert waiting_reason([pod("web-a", "ContainerCreating"), pod("web-b", phase="Running")]) is None
