@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,8 +49,8 @@ def test_a_revoked_token_is_told_and_the_target_goes_on_once_it_is_renewed(
     kubectl.apply(
         "upstream", *(config_map(room, f"c{n}", value="1") for n in range(5)), placement(room, "all", ["east", "west"])
     )
-    for cluster in ("east", "west"):
-        wait_data(installation, cluster, room, "c4", "1")
+    for cluster, number in itertools.product(("east", "west"), range(5)):
+        wait_data(installation, cluster, room, f"c{number}", "1")
     before = uids(installation, "west", room)
     secrets = api["west"].items("secret", "syncline-system")
     tokens = [name for name, item in secrets.items() if item["type"] == "kubernetes.io/service-account-token"]

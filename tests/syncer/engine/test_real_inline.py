@@ -221,6 +221,7 @@ async def test_an_upstream_object_of_the_same_name_is_settled_by_priority_and_ag
     await engine.apply(config_map("a", namespace, k="upstream"))
     await engine.apply(placement("all", namespace, engine.targets.values(), CONFIG_MAPS))
     first = await k_is(engine, "east", namespace, "upstream")
+    await asyncio.sleep(1.1)  # an API server writes down ages in whole seconds, and the older one is to win
     east = [engine.targets["east"]]
     held = holding(engine, namespace, config_map("a", namespace, k="held"), targets=east)
     await engine.apply(held)
