@@ -12,7 +12,7 @@ from deploy.local import kubeconfigs
 from deploy.local.assets import find
 from deploy.local.errors import GroundError
 from deploy.local.files import write_atomically
-from deploy.local.fleet import FLEET_FILE, Cluster, Fleet
+from deploy.local.fleet import FLEET_FILE, Cluster, Fleet, write_kubeconfigs
 from deploy.local.plan import UPSTREAM, FleetRequest
 from deploy.local.processes import ProcessTable
 from deploy.local.provider import Report, Row
@@ -41,11 +41,7 @@ class ExistingProvider:
             name: self._cluster(name, request.kubeconfigs[name].expanduser(), assets / "kubectl")
             for name in (UPSTREAM, *request.targets)
         }
-        for cluster in clusters.values():
-            for user in request.users:
-                cluster.user(user)
-        configs = {name: kubeconfigs.load(cluster.kubeconfig) for name, cluster in clusters.items()}
-        write_atomically(self.folder / "kubeconfig", kubeconfigs.as_text(kubeconfigs.merged(configs)))
+        write_kubeconfigs(self.folder, clusters, request.users)
         upstream = clusters.pop(UPSTREAM)
         fleet = Fleet(self.folder, "existing", upstream, clusters, assets, request.as_json())
         for name in fleet.clusters:

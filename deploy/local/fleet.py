@@ -6,7 +6,7 @@ import datetime
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,3 +227,12 @@ class Fleet:
         if check and done.returncode != 0:
             raise GroundError(f"`{said}` on {cluster} failed: {done.stderr.strip()}")
         return done
+
+
+def write_kubeconfigs(folder: Path, clusters: Mapping[str, Cluster], users: Sequence[str]) -> None:
+    """Give each cluster its plain users, and the folder a kubeconfig with a context for each cluster."""
+    for cluster in clusters.values():
+        for user in users:
+            cluster.user(user)
+    configs = {name: kubeconfigs.load(cluster.kubeconfig) for name, cluster in clusters.items()}
+    write_atomically(folder / "kubeconfig", kubeconfigs.as_text(kubeconfigs.merged(configs)))

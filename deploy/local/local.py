@@ -9,12 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy.local import components, kubeconfigs, ports
+from deploy.local import components, ports
 from deploy.local.assets import Assets
 from deploy.local.build import ensure
 from deploy.local.errors import GroundError
-from deploy.local.files import alone, write_atomically
-from deploy.local.fleet import FLEET_FILE, Cluster, Fleet
+from deploy.local.files import alone
+from deploy.local.fleet import FLEET_FILE, Cluster, Fleet, write_kubeconfigs
 from deploy.local.plan import UPSTREAM, FleetRequest, plan_clusters, ports_needed
 from deploy.local.processes import ETCD, ProcessTable
 from deploy.local.provider import Report, Row
@@ -128,11 +128,7 @@ class LocalProvider:
         clusters = {
             plan.name: Cluster(plan.name, plan.folder / "admin.kubeconfig", plan.server, self.folder) for plan in plans
         }
-        for cluster in clusters.values():
-            for user in request.users:
-                cluster.user(user)
-        configs = {name: kubeconfigs.load(cluster.kubeconfig) for name, cluster in clusters.items()}
-        write_atomically(self.folder / "kubeconfig", kubeconfigs.as_text(kubeconfigs.merged(configs)))
+        write_kubeconfigs(self.folder, clusters, request.users)
         upstream = clusters.pop(UPSTREAM)
         fleet = Fleet(self.folder, "local", upstream, clusters, assets.folder, request.as_json())
         fleet.save()

@@ -1,7 +1,7 @@
 """TLS connections that lose nothing while their reader pauses.
 
 uvloop drops what it has received and not yet handed on, up to 256 KiB, when the peer hangs up while a TLS transport is
-paused (`SSLProtocol.eof_received` of uvloop/sslproto.pyx, 0.22). So the TCP transport below is paused instead: TLS then
+paused (`SSLProtocol.eof_received` of uvloop/sslproto.pyx, 0.23). So the TCP transport below is paused instead: TLS then
 holds nothing back, and the end of the connection waits in the socket behind what was sent before it.
 """
 

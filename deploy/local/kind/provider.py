@@ -18,7 +18,7 @@ from deploy.local.build import ensure
 from deploy.local.errors import GroundError
 from deploy.local.existing import kubectl_folder
 from deploy.local.files import alone, write_atomically
-from deploy.local.fleet import FLEET_FILE, Cluster, Fleet
+from deploy.local.fleet import FLEET_FILE, Cluster, Fleet, write_kubeconfigs
 from deploy.local.kind import engine, ways
 from deploy.local.kind.network import Network, let_targets_dial_upstream, networks
 from deploy.local.kind.nodeimage import NODE_IMAGE, ensure_image
@@ -137,11 +137,7 @@ class KindProvider:
             for name, creation in zip(names, made, strict=True):
                 clusters[name] = creation.result()
                 report(f"{name} is ready at {clusters[name].server}, {time.monotonic() - began:.1f} s")
-        for cluster in clusters.values():
-            for user in request.users:
-                cluster.user(user)
-        configs = {name: kubeconfigs.load(cluster.kubeconfig) for name, cluster in clusters.items()}
-        write_atomically(self.folder / "kubeconfig", kubeconfigs.as_text(kubeconfigs.merged(configs)))
+        write_kubeconfigs(self.folder, clusters, request.users)
         upstream = clusters.pop(UPSTREAM)
         self.table.ensure_supervisor(owner_pid=self._owner_pid, inside=site.inside)
         fleet = Fleet(self.folder, "kind", upstream, clusters, kubectl, request.as_json(), site.inside)

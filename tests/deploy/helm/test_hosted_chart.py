@@ -174,7 +174,7 @@ def test_it_takes_kinds_and_rights_and_runs_no_workloads(hosted: Hosted, cli_ins
     wait_until(lambda: hosted.kubectl(admin, "-n", "shop", "get", "sa", "default").returncode == 0, timeout_seconds=30)
     created = hosted.kubectl(admin, "-n", "shop", "create", "deployment", "web", "--image=web", "--replicas=1")
     assert created.returncode == 0, created.stderr
-    time.sleep(2.0)
+    time.sleep(2.0)  # nothing may happen; the ServiceAccount above shows that controllers are at work
     found = hosted.kubectl(admin, "-n", "shop", "get", "replicasets,pods", "-o", "name")
     assert (found.returncode, found.stdout) == (0, "")
     assert hosted.kubectl(admin, "delete", "namespace", "shop", "--timeout=20s").returncode == 0

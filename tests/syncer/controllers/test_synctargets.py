@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,18 +64,25 @@ async def test_a_quiet_target_causes_no_status_writes(ground: Kubectl) -> None:
         assert here.get(name) == before
 
 
+@contextmanager
+def stopped(ground: Kubectl, cluster: str) -> Iterator[None]:
+    """STOP a cluster's API server, CONT at the end."""
+    ground.fleet.clusters[cluster].stop("apiserver")
+    try:
+        yield
+    finally:
+        ground.fleet.clusters[cluster].cont("apiserver")
+
+
 async def test_a_stopped_api_server_turns_the_target_after_a_few_probes_and_back(ground: Kubectl) -> None:
     async with bench(ground) as here:
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Ready", "True")
-        ground.fleet.clusters["a"].stop("apiserver")
-        try:
+        with stopped(ground, "a"):
             await here.until(name, "Ready", "False", "Unreachable", timeout_seconds=15)
             assert here.condition(name, "Connected")[:2] == ("False", "Unreachable")
             assert ("reachable", False) in here.engine.told
             assert name in here.engine.clients  # unknown, not gone: the engine keeps what it knows
-        finally:
-            ground.fleet.clusters["a"].cont("apiserver")
         await here.until(name, "Ready", "True")
         assert here.engine.told[-1] == ("reachable", True)
 
@@ -90,11 +99,8 @@ async def test_a_target_that_stops_while_it_is_looked_at_is_noticed(
     async with bench(ground) as here:
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Ready", "True")
-        ground.fleet.clusters["a"].stop("apiserver")
-        try:
+        with stopped(ground, "a"):
             await here.until(name, "Ready", "False", "Unreachable", timeout_seconds=15)
-        finally:
-            ground.fleet.clusters["a"].cont("apiserver")
         await here.until(name, "Ready", "True")
 
 
@@ -102,9 +108,8 @@ async def test_one_slow_answer_turns_nothing(ground: Kubectl) -> None:
     async with bench(ground, replace(QUICK, failures=3)) as here:
         name = here.target(here.kubeconfig("a"))
         await here.until(name, "Ready", "True")
-        ground.fleet.clusters["a"].stop("apiserver")
-        await asyncio.sleep(0.9)  # less than the failures that turn it
-        ground.fleet.clusters["a"].cont("apiserver")
+        with stopped(ground, "a"):
+            await asyncio.sleep(0.9)  # less than the failures that turn it
         await asyncio.sleep(2)  # more probes: nothing may turn
         assert ("reachable", False) not in here.engine.told
         assert here.condition(name, "Ready")[0] == "True"
@@ -257,16 +262,13 @@ async def test_an_orphaning_target_goes_at_once_and_a_dead_draining_one_waits(gr
         here.engine.held = 3
         ground("upstream", "delete", "synctarget", orphan, "--wait=false")
         await here.gone(orphan, timeout_seconds=5)
-        ground.fleet.clusters["b"].stop("apiserver")
-        try:
+        with stopped(ground, "b"):
             await here.until(drain, "Ready", "False", "Unreachable")
             ground("upstream", "delete", "synctarget", drain, "--wait=false")
             message = await here.until(drain, "Ready", "False", "Deleting")
             assert "does not answer" in message
             await asyncio.sleep(2)  # several probes long: it must stay
             assert here.get(drain) is not None
-        finally:
-            ground.fleet.clusters["b"].cont("apiserver")
         here.engine.held = 0
         await here.gone(drain)
 
