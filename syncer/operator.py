@@ -40,6 +40,7 @@ from syncer.hub.registry import Registry
 from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.hub.tunnels import Tunnels
+from syncer.hub.views import SharedView
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials, in_pod
 from syncer.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unauthorized
@@ -157,18 +158,19 @@ class Operator:
             authority,
             url=settings.hub_url,
             replica_url=settings.replica_url,
+            agent_url=settings.agent_url,
             names=settings.hub_names,
             clients=self._agents.bundle + b"\n" + authority.bundle,
         )
-        api = HubApi(authenticator, authorizer, self, find_kind=self._find_kind)
         self._registry = Registry(
             self._control, self._metrics, replica=self._lease.identity, links=lambda: self._tunnels.links()
         )
+        identity = ReplicaIdentity(authority, self._lease.identity)
         self._tunnels = Tunnels(
             IdentityGate(self._registered.identities),
             self._metrics,
             self._registry.members,
-            ReplicaIdentity(authority, self._lease.identity),
+            identity,
             known=self._registered.tunnelled,
             version=own_version(),
             drain_seconds=settings.drain_seconds,
@@ -177,7 +179,9 @@ class Operator:
         self._registry.on_change.append(self._tunnels.members_changed)
         self._registered.identities.on_closed.append(lambda ended: self._tunnels.cut(ended.target, ended.reason))
         self._proxy = TargetProxy(authenticator, authorizer, TunnelDialer(self._tunnels.opener))
-        await self._hub.start(api.app([registrations, self._tunnels, self._proxy]), settings.hub_bind)
+        views = SharedView(self, identity, self._registry.members)
+        api = HubApi(authenticator, authorizer, views, find_kind=self._find_kind)
+        await self._hub.start(api.app([registrations, self._tunnels, self._proxy, views]), settings.hub_bind)
         self._tunnels.url = self._hub.url
         self._replica = Replica(
             settings,
@@ -208,7 +212,7 @@ class Operator:
             asyncio.create_task(self._registered.run(), name="registered"),
             asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(self._tunnels.run(), name="tunnels"),
-            asyncio.create_task(self._registry.run(self._hub.replica_url), name="registry"),
+            asyncio.create_task(self._registry.run(self._hub.replica_url, agents=self._hub.agent_url), name="registry"),
         ]
         for part in background:
             part.add_done_callback(self._part_ended)

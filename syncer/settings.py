@@ -94,7 +94,12 @@ class OperatorSettings(BaseSettings):
     )
     replica_url: Annotated[Url, Field(max_length=512)] | None = Field(
         None,
-        description="https:// URL under which agents and replicas reach this one replica; default: made from hub-bind",
+        description="https:// URL under which other replicas reach this one replica; default: made from hub-bind",
+    )
+    agent_url: Annotated[Url, Field(max_length=512)] | None = Field(
+        None,
+        description="https:// URL under which agents reach this one replica; the hub-url where only a balancer leads "
+        "to replicas; default: replica-url",
     )
     webhooks: Annotated[Literal["auto", "off"], BeforeValidator(_parse_webhooks)] = Field(
         "auto", description="auto: admission webhooks are served and registered; off: the same rules at reconcile"

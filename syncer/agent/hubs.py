@@ -90,11 +90,13 @@ class HubChoice:
     def misplaced(self) -> int | None:
         """A link whose replica is not among the best for this target, while one of these has none; None: all is well.
 
-        What a hub tells is everybody but itself. An address that failed attracts nobody.
+        What a hub tells is everybody but itself, so an address that leads to one and is told of others is a balancer's,
+        and belongs to nobody. An address that failed attracts nobody.
         """
         if not all(slot.replica for slot in self._slots):
             return None
-        everybody = {url for slot in self._slots for url in slot.others}
+        balancers = {slot.url for slot in self._slots if slot.url in slot.others}
+        everybody = {url for slot in self._slots for url in slot.others} - balancers
         best = set(ranked(self._target, everybody)[: len(self._slots)])
         held = [everybody.difference(slot.others) for slot in self._slots]
         if best.difference(*held) <= self._failures.keys():

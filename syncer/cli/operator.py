@@ -29,7 +29,10 @@ def operator(
     ] = None,
     hub_names: Annotated[Text, _flag("NAME,…", "Further names and addresses for the hub's certificate.")] = None,
     replica_url: Annotated[
-        Text, _flag("URL", "https:// URL of this one replica, for agents and other replicas; default: from hub-bind.")
+        Text, _flag("URL", "https:// URL of this one replica, for the other replicas; default: from hub-bind.")
+    ] = None,
+    agent_url: Annotated[
+        Text, _flag("URL", "The same for agents; the hub-url where they come by a balancer; default: replica-url.")
     ] = None,
     webhooks: Annotated[
         Text, _flag("auto|off", "Admission webhooks; off: the same rules when reconciling (auto).")

@@ -161,14 +161,14 @@ class HubApi:
 
     async def _targets(self, request: web.Request) -> web.Response:
         await self._require(request[_USER], Access("list", TARGETS))
-        targets = await _plain(self._engine().targets())
+        targets = await plain(self._engine().targets())
         return _json({"items": sorted(_items(targets), key=lambda item: item.get("name", ""))})
 
     async def _problems(self, request: web.Request) -> web.Response:
         namespace = request.query.get("namespace", "")
         if len(namespace) > MAX_NAMES:
             raise ApiFailure(400, "namespace is too long")
-        found = await _plain(self._engine().problems(namespace or None))
+        found = await plain(self._engine().problems(namespace or None))
         omitted = found.get("omitted", 0) if isinstance(found, dict) else 0
         items = [item for item in _items(found) if not namespace or item.get("namespace") == namespace]
         if await self._authorizer.allows(request[_USER], EVERYTHING):
@@ -185,7 +185,7 @@ class HubApi:
         await self._require(request[_USER], Access("get", resource, namespace, name))
         engine = self._engine()
         ask = {"explain": engine.explain, "status": engine.object_status, "pods": engine.pods}
-        answer = await _plain(ask[request.path.split("/")[3]](resource, namespace, name))
+        answer = await plain(ask[request.path.split("/")[3]](resource, namespace, name))
         if answer is None:
             raise ApiFailure(404, f"{resource} {f'{namespace}/' if namespace else ''}{name} is not known to the engine")
         return _json(answer)
@@ -195,7 +195,8 @@ class HubApi:
         if engine is None:
             leader = self._leading.leader or "nobody yet"
             raise ApiFailure(
-                503, f"this replica does not lead; {leader} does. Ask the hub URL of ConfigMap syncline-hub"
+                503,
+                f"this replica does not lead, and knows no way to the one that does: {leader}. Try again in a moment",
             )
         return engine
 
@@ -235,7 +236,7 @@ def _items(answer: Any) -> list[dict[str, Any]]:
     return list(answer["items"] if isinstance(answer, dict) else answer)
 
 
-async def _plain(answer: Any) -> Any:
+async def plain(answer: Any) -> Any:
     """Dicts and lists from whatever the engine gives, awaited where need be."""
     if inspect.isawaitable(answer):
         answer = await answer

@@ -138,7 +138,11 @@ def hub_url(bind: Bind, configured: str | None) -> str:
 
 
 class Hub:
-    """The HTTPS listener, with a certificate that stays fresh."""
+    """The HTTPS listener, with a certificate that stays fresh.
+
+    Attributes:
+        agent_url: where agents reach this one replica; "" is `replica_url`.
+    """
 
     def __init__(
         self,
@@ -147,11 +151,13 @@ class Hub:
         *,
         url: str | None,
         replica_url: str | None = None,
+        agent_url: str | None = None,
         names: Sequence[str] = (),
         clients: bytes = b"",
     ) -> None:
         """Args:
         url, replica_url: `--hub-url`, `--replica-url`; None makes them from the bound address.
+        agent_url: `--agent-url`; None is `replica_url`.
         names: for the certificate, beside those of the URLs.
         clients: authorities of certificates that the TLS handshake takes beside those of upstream's users, PEM.
         """
@@ -159,6 +165,7 @@ class Hub:
         self._authority = authority
         self._configured_url = url
         self._configured_replica_url = replica_url
+        self.agent_url = agent_url or ""
         self._names = names
         self._context = server_context()
         if clients:
@@ -189,7 +196,7 @@ class Hub:
         """Listen. Raises StartError if the address cannot be used."""
         own = {"localhost", "127.0.0.1", "::1", socket.gethostname(), bind.host, *self._names}
         self._hosts = own - {"0.0.0.0", "::"}  # noqa: S104
-        for url in (self._configured_url, self._configured_replica_url):
+        for url in (self._configured_url, self._configured_replica_url, self.agent_url):
             if url:
                 self._hosts.add(urlsplit(url).hostname or "localhost")
         await self._refresh()

@@ -44,15 +44,17 @@ class Record(msgspec.Struct, frozen=True):
 
     Attributes:
         replica: its id, new with each process.
-        url: where agents and other replicas reach it.
+        url: where other replicas reach it.
         epoch: grows with each change of `links`.
         links: {target: its links}.
+        agents: where agents reach it, "" for `url`; the same for several replicas where only a balancer leads there.
     """
 
     replica: str
     url: str
     epoch: int = 0
     links: dict[str, Link] = {}
+    agents: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ class Members:
         if record.epoch < known.record.epoch or (renewed == known.renewed and record == known.record):
             return Changed()
         before, known.record, known.renewed, known.seen_at = known.record, record, renewed, now
-        return Changed(before.url != record.url, _differing(before.links, record.links))
+        return Changed(
+            (before.url, before.agents) != (record.url, record.agents), _differing(before.links, record.links)
+        )
 
     def remove(self, replica: str) -> Changed:
         """Its Lease is gone."""
@@ -129,8 +133,14 @@ class Members:
         return len(self._known)
 
     def addresses(self, target: str) -> list[str]:
-        """Of the other replicas, the best for the target first; at most `MAX_TOLD`."""
-        return ranked(target, {m.record.url for m in self._known.values()} - {self.url})[:MAX_TOLD]
+        """Where agents reach the other replicas, the best for the target first; at most `MAX_TOLD`."""
+        others = (m.record for m in self._known.values() if m.record.url != self.url)
+        return ranked(target, {record.agents or record.url for record in others})[:MAX_TOLD]
+
+    def url_of(self, replica: str) -> str:
+        """Where another replica is reached; "" if it is none that is known."""
+        known = self._known.get(replica)
+        return known.record.url if known is not None else ""
 
     def holders(self, target: str) -> list[Record]:
         """The other replicas with a link to the target's agent, the best first."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
 import structlog
 
 from syncer.api.names import SYSTEM_NAMESPACE
@@ -77,16 +78,18 @@ class Registry:
         """Our links are others than before."""
         self._due.set()
 
-    async def run(self, url: str) -> None:
+    async def run(self, url: str, *, agents: str = "") -> None:
         """Announce and follow until cancelled; no error ends it.
 
         Args:
-            url: where agents and other replicas reach this one.
+            url: where other replicas reach this one.
+            agents: where agents do; "" is there too.
         """
         self.members.url = url
+        self._record = Record(self._record.replica, url, agents=agents)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informer.run(), name="replicas")
-            group.create_task(self._announce(url), name="announce")
+            group.create_task(self._announce(), name="announce")
             group.create_task(self._look(), name="look after replicas")
 
     async def leave(self) -> None:
@@ -100,10 +103,10 @@ class Registry:
 
     # Our own record -------------------------------------------------------------------------------------------------
 
-    async def _announce(self, url: str) -> None:
+    async def _announce(self) -> None:
         while True:
             self._due.clear()
-            await self._write(url)
+            await self._write()
             try:
                 async with asyncio.timeout(RENEW_SECONDS - GAP_SECONDS):
                     await self._due.wait()
@@ -111,14 +114,14 @@ class Registry:
                 pass
             await asyncio.sleep(GAP_SECONDS)
 
-    async def _write(self, url: str) -> None:
+    async def _write(self) -> None:
         found = sorted(self._links().items())
         links = dict(found[:MAX_RECORDED])
         if (left_out := len(found) - len(links)) != self._left_out:
             log.warning("links to this replica that the others are not told of", count=left_out, limit=MAX_RECORDED)
             self._left_out = left_out
-        epoch = self._record.epoch + (links != self._record.links)
-        self._record = Record(self._record.replica, url, epoch, links)
+        if links != self._record.links:
+            self._record = msgspec.structs.replace(self._record, epoch=self._record.epoch + 1, links=links)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body = encode(self._record, renewed=now, version=self._version)
         method, path = ("PUT", self._path) if self._version else ("POST", LEASES.path(SYSTEM_NAMESPACE))

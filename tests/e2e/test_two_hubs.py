@@ -80,6 +80,8 @@ class Place:
         wait_until(lambda: self.installed.target_ready(TARGET), timeout_seconds=60)
         wait_until(lambda: self.told() == links, timeout_seconds=20)
         assert [self.ask(replica) for replica in self.replicas[:count]] == [200] * count
+        # People are answered by those that do not lead too.
+        wait_until(lambda: {self.ask(one, "/api/v1/problems") for one in self.replicas[:count]} == {200})
         return self.replicas[:count]
 
     def links(self) -> list[int]:
@@ -103,11 +105,10 @@ class Place:
         leading = wait_until(lambda: [one for one in living if one.metric("syncline_leader") == 1], timeout_seconds=40)
         return leading[0]
 
-    def ask(self, replica: Operator) -> int:
-        """Status of a request of an ordinary user for the target, at one replica; 0 where nobody answers."""
-        url = f"https://127.0.0.1:{replica.hub_port}/targets/{TARGET}/api/v1/namespaces/{ROOM}/configmaps"
+    def ask(self, replica: Operator, path: str = f"/targets/{TARGET}/api/v1/namespaces/{ROOM}/configmaps") -> int:
+        """Status of a request of an ordinary user, at one replica; 0 where nobody answers."""
         try:
-            return get(url, tls=self.alice).status
+            return get(f"https://127.0.0.1:{replica.hub_port}{path}", tls=self.alice).status
         except OSError:
             return 0
 

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "hub_url": ("https://hub.example:8443", "https://hub.example:8443"),
     "hub_names": ("hub.svc, 10.0.0.9", ("hub.svc", "10.0.0.9")),
     "replica_url": ("https://10.0.0.7:8443", "https://10.0.0.7:8443"),
+    "agent_url": ("https://hub.example:8443", "https://hub.example:8443"),
     "webhooks": ("off", "off"),
     "webhook_bind": ("[::1]:9443", Bind("::1", 9443)),
     "webhook_url": ("https://hook.example/x", "https://hook.example/x"),

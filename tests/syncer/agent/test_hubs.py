@@ -176,3 +176,18 @@ def _linked(state: Mapping[int, str], slot: int) -> tuple[str, ...]:
 def test_seeds_that_fail_are_taken_in_turn(links: int) -> None:
     choice = HubChoice("east", [A, B, C], links)
     assert {choice.choose(0) for _ in range(3)} == {A, B, C}
+
+
+def test_a_balancer_is_dialled_for_each_link_and_belongs_to_nobody() -> None:
+    """Replicas without addresses of their own tell it of each other: no link is better placed elsewhere."""
+    choice = HubChoice("east", [BALANCER])
+    assert up(choice, 0, others=(BALANCER,), replica="ra") == BALANCER
+    assert up(choice, 1, others=(BALANCER,), replica="rb") == BALANCER
+    assert choice.misplaced() is None
+
+
+def test_a_balancer_is_dialled_under_the_name_that_hubs_tell_too() -> None:
+    choice = HubChoice("east", [A])
+    assert up(choice, 0, others=(BALANCER,), replica="ra") == A
+    assert up(choice, 1, others=(BALANCER,), replica="rb") == BALANCER
+    assert choice.misplaced() is None

@@ -118,3 +118,18 @@ def test_addresses_are_few_and_in_each_targets_own_order() -> None:
     orders = {tuple(members.addresses(f"target-{number}")) for number in range(5)}
     assert all(len(order) == MAX_TOLD for order in orders)
     assert len(orders) == 5
+
+
+def test_agents_are_told_their_own_addresses_of_replicas() -> None:
+    """A balancer's is one for all of them, so it is told as long as there is another replica at all."""
+    members = Members("r1", "https://r1.example")
+    assert members.addresses("east") == []
+    for number in (2, 3):
+        url = f"https://r{number}.example"
+        members.observe(Record(f"r{number}", url, agents="https://hub.example"), "t", 0.0)
+    assert members.addresses("east") == ["https://hub.example"]
+    assert members.url_of("r2") == "https://r2.example"
+    assert members.url_of("r9") == ""
+    moved = members.observe(Record("r2", "https://r2.example", agents="https://other.example"), "u", 1.0)
+    assert moved.members
+    assert set(members.addresses("east")) == {"https://hub.example", "https://other.example"}

@@ -1,0 +1,126 @@
+"""What the engine knows, wherever it runs: the replica that leads answers the others, `GET /replicas/v1/views/WHAT`.
+
+People ask any replica. The one that is asked checks who they are and what they may see, as ever; the leader answers
+replicas alone, and from its own engine alone, so a question takes one hop. No user's name or credential travels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from syncer.api.keys import GroupResource
+from syncer.errors import SyncError
+from syncer.hub.api import ApiFailure, EngineView, Leading, parse_kind, plain
+from syncer.hub.identity import peer_certificate
+from syncer.hub.members import Members
+from syncer.hub.replica_identity import ReplicaIdentity
+
+PATH: Final = "/replicas/v1/views/"
+ASK_SECONDS: Final = 25.0  # below the time that the hub has for the whole answer
+
+
+class SharedView:
+    """`Leading` for every replica: its own engine, or that of the leader. Also the door for the other replicas."""
+
+    def __init__(self, own: Leading, identity: ReplicaIdentity, members: Members) -> None:
+        """Args: own: of this process. identity: what it shows to others. members: the others."""
+        self._own = own
+        self._identity = identity
+        self._members = members
+
+    @property
+    def engine(self) -> EngineView | None:
+        """None while nobody leads, or nobody that this replica knows."""
+        if (own := self._own.engine) is not None:
+            return own
+        url = self._members.url_of(self._own.leader)
+        return _RemoteView(url, self._identity) if url else None
+
+    @property
+    def leader(self) -> str:
+        return self._own.leader
+
+    def add_to(self, app: web.Application) -> None:
+        """Its one route."""
+        app.router.add_get(PATH + "{what}", self.handle)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer another replica."""
+        if not self._identity.replica(peer_certificate(request)):
+            return web.Response(status=403, text="only replicas of this hub are answered here")
+        engine = self._own.engine
+        if engine is None:
+            return web.Response(status=503, text="it does not lead any more")
+        query = {name: request.query.get(name, "") for name in ("kind", "namespace", "name")}
+        try:
+            answer = await plain(_ask(engine, request.match_info["what"], **query))
+        except ApiFailure as error:
+            return web.Response(status=error.status, text=str(error))
+        except SyncError as error:
+            return web.Response(status=503, text=f"an API server does not answer: {error}")
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+
+def _ask(engine: EngineView, what: str, *, kind: str, namespace: str, name: str) -> Any:
+    match what:
+        case "targets":
+            return engine.targets()
+        case "problems":
+            return engine.problems(namespace or None)
+        case "explain":
+            return engine.explain(parse_kind(kind), namespace, name)
+        case "status":
+            return engine.object_status(parse_kind(kind), namespace, name)
+        case "pods":
+            return engine.pods(parse_kind(kind), namespace, name)
+    raise ApiFailure(404, f"no view {what[:64]!r}; are the replicas of one version?")
+
+
+class _RemoteView:
+    """`EngineView` of the replica at an address. Every answer is plain JSON.
+
+    Raises:
+        ApiFailure: 503, there is no answer now.
+    """
+
+    def __init__(self, url: str, identity: ReplicaIdentity) -> None:
+        self._url = url
+        self._identity = identity
+
+    async def targets(self) -> Any:
+        return await self._get("targets")
+
+    async def problems(self, namespace: str | None = None) -> Any:
+        return await self._get("problems", namespace=namespace or "")
+
+    async def explain(self, kind: GroupResource, namespace: str, name: str) -> Any:
+        return await self._get("explain", kind=str(kind), namespace=namespace, name=name)
+
+    async def object_status(self, kind: GroupResource, namespace: str, name: str) -> Any:
+        return await self._get("status", kind=str(kind), namespace=namespace, name=name)
+
+    async def pods(self, kind: GroupResource, namespace: str, name: str) -> Any:
+        return await self._get("pods", kind=str(kind), namespace=namespace, name=name)
+
+    async def _get(self, what: str, **query: str) -> Any:
+        try:
+            async with (
+                asyncio.timeout(ASK_SECONDS),
+                aiohttp.ClientSession() as session,
+                session.get(
+                    f"{self._url}{PATH}{what}", params=query, ssl=self._identity.context(), allow_redirects=False
+                ) as answer,
+            ):
+                body = await answer.read()
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            why = str(error) or type(error).__name__
+            raise ApiFailure(503, f"the replica that leads does not answer: {why}; try again") from error
+        if answer.status != 200:
+            text = body.decode(errors="replace")[:300]
+            raise ApiFailure(503, f"the replica that leads answered {answer.status}: {text}; try again")
+        return orjson.loads(body)
