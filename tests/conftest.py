@@ -10,6 +10,7 @@ A test that uses any of them is marked `real`; `make unit` leaves those out.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & REAL_FIXTURES or END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.real)
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays; to look through it again and again would take a tenth of the fast tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Files(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types

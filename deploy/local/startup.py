@@ -32,12 +32,14 @@ class Launcher:
 
     Args:
         arguments: {component or "CLUSTER.COMPONENT": extra flags}.
+        environ: variables of every process, beside PATH and a HOME of their own.
     """
 
-    def __init__(self, table: ProcessTable, arguments: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, table: ProcessTable, arguments: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> None:
         self.table = table
         self.abandoned = threading.Event()  # set: nobody waits for this fleet any more
         self._arguments = arguments
+        self._environ = environ
         self._home = table.folder / "home"  # theirs, so that no configuration of the user's reaches them
         self._home.mkdir(exist_ok=True, mode=0o700)
 
@@ -46,7 +48,7 @@ class Launcher:
         component = name.rpartition(".")[2]
         extra = [flag for key in dict.fromkeys((component, name)) for flag in self._arguments.get(key, ())]
         self.table.log_path(name).unlink(missing_ok=True)
-        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._home)}
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._home), **self._environ}
         self.table.start(name, [*argv, *extra], env=env)
 
     def must_live(self, name: str) -> None:

@@ -78,7 +78,7 @@ class Registry:
         """Our links are others than before."""
         self._due.set()
 
-    async def run(self, url: str, *, agents: str = "") -> None:
+    async def run(self, url: str, agents: str = "") -> None:
         """Announce and follow until cancelled; no error ends it.
 
         Args:

@@ -35,6 +35,7 @@ class InCluster:
     """The operator on the upstream cluster (mode `host`), an agent on each target.
 
     Attributes:
+        image: values of the charts that say which one.
         install_seconds: from `helm install` to Ready operator Pods.
     """
 
@@ -45,7 +46,7 @@ class InCluster:
         self.install_seconds = 0.0
         self._helm = helm
         repository, _, tag = image.rpartition(":")
-        self._image = ("image.registry=docker.io", f"image.repository=library/{repository}", f"image.tag={tag}")
+        self.image = ("image.registry=docker.io", f"image.repository=library/{repository}", f"image.tag={tag}")
 
     def run(
         self, *command: str, timeout_seconds: float = 120, stdin: str | None = None, kubeconfig: Path | None = None
@@ -73,19 +74,20 @@ class InCluster:
         assert done.returncode == 0, f"syncline {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def helm(self, cluster: str, *arguments: str) -> str:
-        """Output of a helm command that has to succeed, on the namespace that Syncline is installed in."""
+    def helm(self, cluster: str, *arguments: str, namespace: str = NAMESPACE) -> str:
+        """Output of a helm command that has to succeed, on the namespace of a release."""
         done = self.run(
-            self._helm, *arguments, "-n", NAMESPACE, timeout_seconds=INSTALL_SECONDS + 60,
+            self._helm, *arguments, "-n", namespace, timeout_seconds=INSTALL_SECONDS + 60,
             kubeconfig=self.fleet.clusters[cluster].kubeconfig,
         )  # fmt: skip
-        assert done.returncode == 0, f"helm {' '.join(arguments[:2])}: {done.stdout}{done.stderr}\n{self.why(cluster)}"
+        why = self.why(cluster, namespace) if done.returncode else ""
+        assert done.returncode == 0, f"helm {' '.join(arguments[:2])}: {done.stdout}{done.stderr}\n{why}"
         return done.stdout
 
-    def why(self, cluster: str) -> str:
+    def why(self, cluster: str, namespace: str) -> str:
         """What the cluster says of our Pods, for a failure's message."""
         said = [
-            self.kubectl.attempt(cluster, "-n", NAMESPACE, *arguments).stdout[-3000:]
+            self.kubectl.attempt(cluster, "-n", namespace, *arguments).stdout[-3000:]
             for arguments in (
                 ("get", "pods", "-o", "wide"),
                 ("get", "events", "--sort-by=.lastTimestamp"),
@@ -94,30 +96,30 @@ class InCluster:
         ]
         return "\n".join(said)
 
-    def prepare(self, cluster: str) -> None:
-        """The namespace, in which Pods must pass the profile *restricted*."""
-        self.kubectl(cluster, "create", "namespace", NAMESPACE)
+    def prepare(self, cluster: str, namespace: str = NAMESPACE) -> None:
+        """The namespace of a release, in which Pods must pass the profile *restricted*."""
+        self.kubectl(cluster, "create", "namespace", namespace)
         label = "pod-security.kubernetes.io/enforce=restricted"
-        self.kubectl(cluster, "label", "namespace", NAMESPACE, label)
+        self.kubectl(cluster, "label", "namespace", namespace, label)
 
     def install_operator(self) -> None:
         """`helm install`, until its Pods are Ready."""
         values = (
-            *self._image, "upstream.mode=host", "hub.service.type=NodePort", f"hub.service.nodePort={HUB_PORT}",
+            *self.image, "upstream.mode=host", "hub.service.type=NodePort", f"hub.service.nodePort={HUB_PORT}",
             f"hub.externalURL=https://{self.fleet.upstream.address}:{HUB_PORT}",
         )  # fmt: skip
         began = time.monotonic()
-        self.helm("upstream", "install", "syncline", str(CHARTS / "syncline"), *_sets(values), *_WAIT)
+        self.helm("upstream", "install", "syncline", str(CHARTS / "syncline"), *as_flags(values), *WAIT)
         self.install_seconds = time.monotonic() - began
 
     def install_agent(self, target: str) -> None:
         """Token, `helm install` on the target, approval by a person."""
         told = json.loads(self.must("token", "create", target, "-o", "json"))
         values = (
-            *self._image, f"hub.url={told['hub']}", f"hub.caHash={told['caHash']}", f"target={target}",
+            *self.image, f"hub.url={told['hub']}", f"hub.caHash={told['caHash']}", f"target={target}",
             f"token={told['token']}",
         )  # fmt: skip
-        self.helm(target, "install", "syncline-agent", str(CHARTS / "syncline-agent"), *_sets(values))
+        self.helm(target, "install", "syncline-agent", str(CHARTS / "syncline-agent"), *as_flags(values))
         wait_until(lambda: self.syncline("approve", target).returncode == 0, timeout_seconds=90, every_seconds=0.5)
 
     def target(self, name: str, kind: str = "Ready") -> dict[str, Any]:
@@ -178,10 +180,11 @@ class InCluster:
         }
 
 
-_WAIT = ("--wait", f"--timeout={INSTALL_SECONDS:g}s")
+WAIT = ("--wait", f"--timeout={INSTALL_SECONDS:g}s")
 
 
-def _sets(values: tuple[str, ...]) -> list[str]:
+def as_flags(values: tuple[str, ...]) -> list[str]:
+    """Values of a chart for helm's command line."""
     return [f"--set={value}" for value in values]
 
 

@@ -17,6 +17,7 @@ class Part:
     """Stands for all that a replica runs: works until cancelled, or ends by an error at once."""
 
     replica_url = "https://127.0.0.1:1"
+    agent_url = ""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
