@@ -212,7 +212,7 @@ class Operator:
             asyncio.create_task(self._registered.run(), name="registered"),
             asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(self._tunnels.run(), name="tunnels"),
-            asyncio.create_task(self._registry.run(self._hub.replica_url, agents=self._hub.agent_url), name="registry"),
+            asyncio.create_task(self._registry.run(self._hub.replica_url, self._hub.agent_url), name="registry"),
         ]
         for part in background:
             part.add_done_callback(self._part_ended)
