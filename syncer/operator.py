@@ -179,8 +179,8 @@ class Operator:
         self._registry.on_change.append(self._tunnels.members_changed)
         self._registered.identities.on_closed.append(lambda ended: self._tunnels.cut(ended.target, ended.reason))
         self._proxy = TargetProxy(authenticator, authorizer, TunnelDialer(self._tunnels.opener))
-        views = SharedView(self, identity, self._registry.members)
-        api = HubApi(authenticator, authorizer, views, find_kind=self._find_kind)
+        views = SharedView(self, identity, self._registry.members, find_kind=self._find_kind)
+        api = HubApi(authenticator, authorizer, views, find_kinds=views.find_kinds)
         await self._hub.start(api.app([registrations, self._tunnels, self._proxy, views]), settings.hub_bind)
         self._tunnels.url = self._hub.url
         self._replica = Replica(

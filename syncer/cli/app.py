@@ -20,7 +20,7 @@ from syncer.cli.launch import start
 from syncer.cli.operator import operator
 from syncer.cli.options import Access
 from syncer.cli.output import Output
-from syncer.cli.upstream_commands import certificates, install
+from syncer.cli.upstream_commands import certificates, install, wait
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +44,7 @@ app.add_typer(token_app, name="token")
 app.add_typer(upstream_app, name="upstream")
 upstream_app.command("certificates", short_help="Make and renew its certificates.")(certificates)
 upstream_app.command("install", short_help="Apply the CRDs and the operator's rights to it.")(install)
+upstream_app.command("wait", short_help="Return as soon as it has them.")(wait)
 app.command("operator", short_help="Run the operator.")(operator)
 app.command("agent", short_help="Run the agent of a target behind a tunnel.")(agent)
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import yaml
 
 from syncer.api.crds import KINDS, crd
+from syncer.api.names import API_VERSION
 from syncer.cli.access import choose, open_client
 from syncer.cli.cluster import apply, patient
 from syncer.cli.errors import CliError
@@ -29,7 +30,7 @@ from syncer.kube.credentials import ClusterCredentials
 
 _LABELS: Final = {"app.kubernetes.io/part-of": "syncline", "app.kubernetes.io/component": "upstream"}
 _TRIES: Final = 5  # another Job may write at the same time
-_AGAIN_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 0.5
 
 Secret = dict[str, Any]
 
@@ -134,22 +135,37 @@ async def install(folders: Sequence[Path], timeout_seconds: float, access: Acces
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):
             manifests += _manifests(path)
-    deadline = time.monotonic() + timeout_seconds
     async with open_client(choose(access.kubeconfig, access.context).access, name="upstream") as client:
-        while True:
-            try:
-                await client.get_json("/version")
-                break
-            except (errors.Unreachable, errors.ServerError) as error:
-                if time.monotonic() > deadline:
-                    text = f"the upstream did not answer within {timeout_seconds:g} s: {error}"
-                    raise CliError(
-                        text, "Read the log of its Pod: kubectl logs statefulset/syncline-upstream"
-                    ) from error
-                await asyncio.sleep(_AGAIN_SECONDS)
+        await _until_answered(client, ["/version"], timeout_seconds)
         for manifest in manifests:
             await patient(partial(apply, client, manifest))
             sys.stdout.write(f"applied: {manifest['kind']}/{manifest['metadata']['name']}\n")
+
+
+async def wait(timeout_seconds: float, access: Access) -> None:
+    """Return as soon as the upstream has what `install` brings, seen with the operator's own identity.
+
+    Raises:
+        CliError: not in time.
+    """
+    paths = [f"/apis/{API_VERSION}/{model.plural}?limit=1" for model in KINDS]
+    async with open_client(choose(access.kubeconfig, access.context).access, name="upstream") as client:
+        await _until_answered(client, ["/api/v1/namespaces/kube-system", *paths], timeout_seconds)
+
+
+async def _until_answered(client: ClusterClient, paths: Sequence[str], timeout_seconds: float) -> None:
+    """Ask for one after the other until each is there."""
+    deadline = time.monotonic() + timeout_seconds
+    for path in paths:
+        while True:
+            try:
+                await client.get_json(path)
+                break
+            except (errors.Unreachable, errors.ServerError, errors.Forbidden, errors.NotFound) as error:
+                if time.monotonic() > deadline:
+                    text = f"the upstream was not ready within {timeout_seconds:g} s: {error}"
+                    raise CliError(text, "Read its log: kubectl logs syncline-upstream-0 -c apiserver") from error
+                await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _manifests(path: Path) -> list[dict[str, Any]]:

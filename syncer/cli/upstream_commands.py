@@ -60,3 +60,21 @@ def install(
     from syncer.cli.hosted import install as apply_all
 
     asyncio.run(apply_all(tuple(manifests or ()), timeout, Access(kubeconfig, context)))
+
+
+def wait(
+    timeout: options.Timeout = 120.0,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
+) -> None:
+    """Return as soon as an upstream has the CRDs, and the operator's rights are in force for this kubeconfig.
+
+    \b
+    Example:
+      syncline upstream wait --kubeconfig operator.yaml --timeout 240
+    """
+    import asyncio
+
+    from syncer.cli.hosted import wait as until_ready
+
+    asyncio.run(until_ready(timeout, Access(kubeconfig, context)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -21,7 +21,6 @@ from syncer.api.names import GROUP
 from syncer.api.shapes import CLUSTER_SCOPED
 from syncer.errors import SyncError
 from syncer.hub.auth import Access, Authenticator, Authorizer, User
-from syncer.kube.objects import ResourceInfo
 
 MAX_NAMES: Final = 253
 EVERYTHING: Final = Access("get", GroupResource("*", "*"))
@@ -41,6 +40,7 @@ _USER: Final = web.RequestKey("user", User)
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+FindKinds = Callable[[Collection[GroupKind]], Awaitable[Mapping[GroupKind, GroupResource]]]
 
 
 class EngineView(Protocol):
@@ -111,13 +111,13 @@ class HubApi:
         authorizer: Authorizer,
         leading: Leading,
         *,
-        find_kind: Callable[[GroupKind], ResourceInfo | None],
+        find_kinds: FindKinds,
     ) -> None:
-        """Args: find_kind: which resource a kind is upstream; what cannot be found is not shown."""
+        """Args: find_kinds: which resources kinds are upstream; what cannot be found is not shown."""
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._leading = leading
-        self._find_kind = find_kind
+        self._find_kinds = find_kinds
         self._doors: frozenset[web.AbstractRoute] = frozenset()
 
     def app(self, doors: Sequence[Door] = ()) -> web.Application:
@@ -207,29 +207,40 @@ class HubApi:
 
     async def _visible(self, user: User, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The problems about objects that the user may get; about a target alone, that they may list targets."""
-        questions = {question for item in items if (question := self._question(item)) is not None}
+        kinds = {kind for item in items if (kind := _kind(item)) is not None}
+        resources = await self._find_kinds(kinds) if kinds else {}
+        asked = [(item, _question(item, resources)) for item in items]
+        questions = {question for _, question in asked if question is not None}
         answers = dict(
             zip(questions, await asyncio.gather(*(self._authorizer.allows(user, q) for q in questions)), strict=True)
         )
-        return [item for item in items if (q := self._question(item)) is not None and answers[q]]
+        return [item for item, question in asked if question is not None and answers[question]]
 
-    def _question(self, item: Mapping[str, Any]) -> Access | None:
-        """What somebody must be allowed to see this problem; None if nobody can tell."""
-        namespace = item.get("namespace") or ""
-        if item.get("object"):
-            parts = item["object"].split("/")
-            # apps/v1/Deployment/shop/web, v1/ConfigMap/shop/web, v1/Namespace/shop: kind after the version.
-            tail = 2 if namespace else 1
-            if len(parts) < tail + 2:
-                return None
-            group = parts[0] if len(parts) == tail + 3 else ""
-            info = self._find_kind(GroupKind(group, parts[-tail - 1]))
-            return Access("get", info.group_resource, namespace) if info else None
-        if item.get("placement"):
-            cluster = item["placement"].startswith("ClusterPlacement/")
-            resource = GroupResource(GROUP, "clusterplacements" if cluster else "placements")
-            return Access("get", resource, "" if cluster else namespace)
-        return Access("list", TARGETS)
+
+def _kind(item: Mapping[str, Any]) -> GroupKind | None:
+    """Of the object that a problem is about, if it is about one."""
+    if not item.get("object"):
+        return None
+    parts = item["object"].split("/")
+    # apps/v1/Deployment/shop/web, v1/ConfigMap/shop/web, v1/Namespace/shop: kind after the version.
+    tail = 2 if item.get("namespace") else 1
+    if len(parts) < tail + 2:
+        return None
+    return GroupKind(parts[0] if len(parts) == tail + 3 else "", parts[-tail - 1])
+
+
+def _question(item: Mapping[str, Any], resources: Mapping[GroupKind, GroupResource]) -> Access | None:
+    """What somebody must be allowed to see this problem; None if nobody can tell."""
+    namespace = item.get("namespace") or ""
+    if item.get("object"):
+        kind = _kind(item)
+        resource = resources.get(kind) if kind is not None else None
+        return Access("get", resource, namespace) if resource is not None else None
+    if item.get("placement"):
+        cluster = item["placement"].startswith("ClusterPlacement/")
+        resource = GroupResource(GROUP, "clusterplacements" if cluster else "placements")
+        return Access("get", resource, "" if cluster else namespace)
+    return Access("list", TARGETS)
 
 
 def _items(answer: Any) -> list[dict[str, Any]]:

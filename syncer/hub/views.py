@@ -7,18 +7,20 @@ replicas alone, and from its own engine alone, so a question takes one hop. No u
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import aiohttp
 import orjson
 from aiohttp import web
 
-from syncer.api.keys import GroupResource
+from syncer.api.keys import GroupKind, GroupResource
 from syncer.errors import SyncError
 from syncer.hub.api import ApiFailure, EngineView, Leading, parse_kind, plain
 from syncer.hub.identity import peer_certificate
 from syncer.hub.members import Members
 from syncer.hub.replica_identity import ReplicaIdentity
+from syncer.kube.objects import ResourceInfo
 
 PATH: Final = "/replicas/v1/views/"
 ASK_SECONDS: Final = 25.0  # below the time that the hub has for the whole answer
@@ -27,23 +29,44 @@ ASK_SECONDS: Final = 25.0  # below the time that the hub has for the whole answe
 class SharedView:
     """`Leading` for every replica: its own engine, or that of the leader. Also the door for the other replicas."""
 
-    def __init__(self, own: Leading, identity: ReplicaIdentity, members: Members) -> None:
-        """Args: own: of this process. identity: what it shows to others. members: the others."""
+    def __init__(
+        self,
+        own: Leading,
+        identity: ReplicaIdentity,
+        members: Members,
+        *,
+        find_kind: Callable[[GroupKind], ResourceInfo | None],
+    ) -> None:
+        """Args:
+        own: of this process.
+        identity: what it shows to others.
+        members: the others.
+        find_kind: which resource a kind is upstream, while this process leads.
+        """
         self._own = own
+        self._find_kind = find_kind
         self._identity = identity
         self._members = members
 
     @property
     def engine(self) -> EngineView | None:
         """None while nobody leads, or nobody that this replica knows."""
-        if (own := self._own.engine) is not None:
-            return own
-        url = self._members.url_of(self._own.leader)
-        return _RemoteView(url, self._identity) if url else None
+        return self._own.engine or self._remote
 
     @property
     def leader(self) -> str:
         return self._own.leader
+
+    @property
+    def _remote(self) -> _RemoteView | None:
+        url = self._members.url_of(self._own.leader)
+        return _RemoteView(url, self._identity) if url else None
+
+    async def find_kinds(self, kinds: Collection[GroupKind]) -> dict[GroupKind, GroupResource]:
+        """Which resources kinds are upstream; without those that the leader does not know."""
+        if self._own.engine is None and (remote := self._remote) is not None:
+            return await remote.kinds(kinds)
+        return {kind: info.group_resource for kind in kinds if (info := self._find_kind(kind)) is not None}
 
     def add_to(self, app: web.Application) -> None:
         """Its one route."""
@@ -56,14 +79,26 @@ class SharedView:
         engine = self._own.engine
         if engine is None:
             return web.Response(status=503, text="it does not lead any more")
+        what = request.match_info["what"]
+        if what == "kinds":
+            asked = [GroupKind(group, kind) for kind, _, group in map(_parts, request.query.getall("kind", []))]
+            return _json([(*kind, *found) for kind, found in (await self.find_kinds(asked)).items()])
         query = {name: request.query.get(name, "") for name in ("kind", "namespace", "name")}
         try:
-            answer = await plain(_ask(engine, request.match_info["what"], **query))
+            answer = await plain(_ask(engine, what, **query))
         except ApiFailure as error:
             return web.Response(status=error.status, text=str(error))
         except SyncError as error:
             return web.Response(status=503, text=f"an API server does not answer: {error}")
-        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+        return _json(answer)
+
+
+def _json(answer: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+
+def _parts(kind: str) -> tuple[str, str, str]:
+    return kind.partition(".")
 
 
 def _ask(engine: EngineView, what: str, *, kind: str, namespace: str, name: str) -> Any:
@@ -107,7 +142,12 @@ class _RemoteView:
     async def pods(self, kind: GroupResource, namespace: str, name: str) -> Any:
         return await self._get("pods", kind=str(kind), namespace=namespace, name=name)
 
-    async def _get(self, what: str, **query: str) -> Any:
+    async def kinds(self, kinds: Collection[GroupKind]) -> dict[GroupKind, GroupResource]:
+        """Which resources they are upstream."""
+        found = await self._get("kinds", kind=[str(kind) for kind in kinds])
+        return {GroupKind(*item[:2]): GroupResource(*item[2:]) for item in found}
+
+    async def _get(self, what: str, **query: str | list[str]) -> Any:
         try:
             async with (
                 asyncio.timeout(ASK_SECONDS),

@@ -87,7 +87,8 @@ def hosted(installed: InCluster) -> Iterator[Hosted]:
     made = Hosted(installed)
     installed.prepare(CLUSTER, RELEASE)
     made.install()
-    target = ("--target-kubeconfig", str(installed.fleet.upstream.kubeconfig))
+    kubeconfig, address = str(installed.fleet.upstream.kubeconfig), installed.fleet.upstream.address
+    target = ("--target-kubeconfig", kubeconfig, "--server", f"https://{address}:6443")
     installed.must("target", "add", "here", *target, kubeconfig=made.kubeconfig)
     placed = placement(SHOP, "shop", ["here"])
     made.apply(namespace(SHOP), with_namespace(web()), config_map(SHOP, "settings", color="blue"), placed)

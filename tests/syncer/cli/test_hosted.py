@@ -1,4 +1,4 @@
-"""`upstream certificates` and `upstream install` on a real API server; the pure part is in tests/syncer/hub."""
+"""`upstream certificates`, `install` and `wait` on a real API server; the pure part is in tests/syncer/hub."""
 
 from __future__ import annotations
 
@@ -52,6 +52,17 @@ def test_kinds_and_rights_are_applied_again_and_again(fleet: Fleet, cli: Cli) ->
         assert done.code == 0, done.err
         assert "applied: CustomResourceDefinition/placements.syncline.io" in done.out
         assert "applied: ClusterRole/syncline-operator" in done.out
+    assert cli("upstream", "wait", "--kubeconfig", config).code == 0
+
+
+def test_an_upstream_that_lacks_kinds_or_rights_is_waited_for(cli: Cli, upstream: FakeServer) -> None:
+    """The operator's Pod starts behind this; the last word says what was missing."""
+    done = cli("upstream", "wait", "--context", "up", "--timeout", "0.2")
+    assert done.code == 1
+    assert "not ready within 0.2 s" in done.err
+    assert "kube-system" in done.err
+    upstream.routes["/api/v1/namespaces/kube-system"] = {"metadata": {"uid": "u"}}
+    assert "synctargets" in cli("upstream", "wait", "--context", "up", "--timeout", "0.2").err
 
 
 def test_an_authority_that_cannot_sign_is_told_and_kept(cli: Cli, upstream: FakeServer, tmp_path: Path) -> None:
@@ -68,7 +79,7 @@ def test_an_upstream_that_does_not_answer_is_waited_for_and_named(cli: Cli, upst
     upstream.routes["/version"] = (503, {"kind": "Status", "code": 503, "message": "starting"})
     done = cli("upstream", "install", "--timeout", "0")
     assert done.code == 1
-    assert "did not answer within 0 s" in done.err
+    assert "was not ready within 0 s" in done.err
 
 
 def test_a_file_of_something_else_is_named(cli: Cli, upstream: FakeServer, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,10 +61,14 @@ class Leading:
     leader: str = "replica-2"
 
 
+async def find_kinds(kinds: Collection[GroupKind]) -> dict[GroupKind, GroupResource]:
+    """Upstream serves Deployments only."""
+    return {kind: DEPLOYMENTS.group_resource for kind in kinds if kind == ("apps", "Deployment")}
+
+
 @asynccontextmanager
 async def hub(reviews: Reviews, leading: Leading | None = None) -> AsyncIterator[TestClient[Any, Any]]:
-    kinds = {GroupKind("apps", "Deployment"): DEPLOYMENTS}
-    api = HubApi(Authenticator(reviews), Authorizer(reviews), leading or Leading(), find_kind=kinds.get)
+    api = HubApi(Authenticator(reviews), Authorizer(reviews), leading or Leading(), find_kinds=find_kinds)
     async with TestClient(TestServer(api.app())) as client:
         yield client
 
@@ -93,7 +97,7 @@ ROUTES = [
 
 
 def test_the_list_of_routes_is_complete() -> None:
-    api = HubApi(Authenticator(reviews()), Authorizer(reviews()), Leading(), find_kind=lambda _: None)
+    api = HubApi(Authenticator(reviews()), Authorizer(reviews()), Leading(), find_kinds=find_kinds)
     served = {route.resource.canonical for route in api.app().router.routes() if route.resource}
     assert served == {
         "/api/v1/targets",
@@ -267,7 +271,7 @@ async def test_a_door_sees_to_callers_and_time_by_itself(monkeypatch: pytest.Mon
             return web.Response(text="at last")
 
     asked = reviews()
-    api = HubApi(Authenticator(asked), Authorizer(asked), Leading(), find_kind=lambda kind: None)
+    api = HubApi(Authenticator(asked), Authorizer(asked), Leading(), find_kinds=find_kinds)
     async with TestClient(TestServer(api.app([Slow()]))) as client:
         answer = await client.get("/slow")
         assert (answer.status, await answer.text()) == (200, "at last")

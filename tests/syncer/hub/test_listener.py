@@ -25,6 +25,7 @@ from syncer.hub.registrations import PREFIX as REGISTRATIONS
 from tests.support.http1 import connected, gone, read_message
 from tests.syncer.hub.fakes import Reviews
 from tests.syncer.hub.proxied import reviews
+from tests.syncer.hub.test_api import find_kinds
 
 NOW = datetime.now(UTC)
 AUTHORITY = make_authority(now=NOW)
@@ -53,7 +54,7 @@ async def hub(strangers: Strangers | None = None, known: Reviews | None = None) 
     """A TLS listener with the API, and one door that asks nothing."""
     asked, context = known or reviews(), server_context()
     load_pair(context, issue_server(AUTHORITY, ["127.0.0.1"], now=NOW))
-    api = HubApi(Authenticator(asked), Authorizer(asked), Follows(), find_kind=lambda _: None)
+    api = HubApi(Authenticator(asked), Authorizer(asked), Follows(), find_kinds=find_kinds)
     listener = await listen(
         api.app([Told()]), Bind("127.0.0.1", 0), setting="hub_bind", tls=context, strangers=strangers
     )

@@ -37,9 +37,9 @@ PATHS = (
 @asynccontextmanager
 async def replica(name: str, leading: Leading, members: Members) -> AsyncIterator[str]:
     """The hub of one replica, by TLS; its URL."""
-    views = SharedView(leading, ReplicaIdentity(AUTHORITY, name), members)
-    kinds = {GroupKind("apps", "Deployment"): DEPLOYMENTS}
-    api = HubApi(Authenticator(reviews()), Authorizer(reviews()), views, find_kind=kinds.get)
+    kinds = {GroupKind("apps", "Deployment"): DEPLOYMENTS} if leading.engine is not None else {}
+    views = SharedView(leading, ReplicaIdentity(AUTHORITY, name), members, find_kind=kinds.get)
+    api = HubApi(Authenticator(reviews()), Authorizer(reviews()), views, find_kinds=views.find_kinds)
     tls = server_context()
     tls.load_verify_locations(cadata=AUTHORITY.certificate.decode())
     load_pair(tls, issue_server(AUTHORITY, ["127.0.0.1"], now=datetime.now(UTC)))
