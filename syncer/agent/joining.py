@@ -31,7 +31,7 @@ from syncer.agent.http import HubNotReached, route_to, send
 from syncer.agent.pinning import check_hash, pin
 from syncer.api.shapes import JoinAnswer, JoinRequest
 from syncer.errors import SyncError
-from syncer.hub.agent_certificates import key_hash
+from syncer.hub.certificates import key_hash
 from tunneler.links.dial import client_tls
 
 PATH: Final = "/registrations/v1"

@@ -165,7 +165,8 @@ async def deny(target: str, registration: str | None, access: Access) -> None:
 
 def key_fingerprint(one: ClusterRegistration) -> str:
     """The key of a request in few digits; `syncline join` shows the same."""
-    from syncer.hub.agent_certificates import RequestDenied, check_request, key_hash
+    from syncer.hub.agent_certificates import RequestDenied, check_request
+    from syncer.hub.certificates import key_hash
 
     try:
         return f"key {key_hash(check_request(one.spec.request, one.spec.target_name))[:16]}"

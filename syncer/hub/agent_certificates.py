@@ -5,7 +5,6 @@ Nothing is copied from a request but its public key: subject, usages, names and 
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,13 +17,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from syncer.api.names import ORGANIZATION, common_name
 from syncer.api.registration import MAX_REQUEST
 from syncer.errors import SyncError
-from syncer.hub.certificates import BACKDATE, KeyPair, load_authority
+from syncer.hub.certificates import BACKDATE, KeyPair, PublicKey, load_authority
 from syncer.hub.identity import AgentIdentity
 
 LIFETIME: Final = timedelta(days=30)
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 RSA_BITS: Final = (3072, 8192)
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _BEGIN: Final = "-----BEGIN CERTIFICATE REQUEST-----\n"
 _END: Final = "-----END CERTIFICATE REQUEST-----\n"
 
@@ -83,12 +81,6 @@ def _check_key(key: object) -> None:
     if isinstance(key, rsa.RSAPublicKey) and RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
         return
     raise RequestDenied(f"the key must be ECDSA on P-256 or P-384, or RSA of {RSA_BITS[0]} bits and more")
-
-
-def key_hash(key: PublicKey) -> str:
-    """SHA-256 of a public key, hexadecimal: what a bootstrap token is bound to by its first use."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
 
 
 def issue(

@@ -16,13 +16,15 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 SERVER_LIFETIME: Final = timedelta(days=90)
 RENEW_AFTER: Final = timedelta(days=60)  # of a server certificate: at two thirds of its life
 BACKDATE: Final = timedelta(minutes=5)  # clocks of clients may be behind
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey  # what agents may have
 
 
 @dataclass(frozen=True)
@@ -240,3 +242,9 @@ def _pem(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyP
         certificate.public_bytes(serialization.Encoding.PEM),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+def key_hash(key: PublicKey) -> str:
+    """SHA-256 of a public key, hexadecimal: what a bootstrap token is bound to by its first use."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()

@@ -30,10 +30,10 @@ from syncer.api.registration import ClusterRegistration
 from syncer.api.shapes import JoinAnswer, JoinRequest, RenewAnswer, RenewRequest
 from syncer.errors import SyncError
 from syncer.events import EventRecorder, Outcome
-from syncer.hub.agent_certificates import RequestDenied, check_request, issue, key_hash
+from syncer.hub.agent_certificates import RequestDenied, check_request, issue
 from syncer.hub.api import failure
 from syncer.hub.bootstrap import Grant, Token, parse_token, read_grant, why_refused
-from syncer.hub.certificates import KeyPair
+from syncer.hub.certificates import KeyPair, key_hash
 from syncer.hub.identity import AgentIdentity, Identities, IdentityRefused
 from syncer.hub.registered import REGISTRATIONS, regarding
 from syncer.hub.throttle import Throttle

@@ -109,6 +109,8 @@ def test_a_plain_deployment_applied_there_runs_and_reports(hosted: Hosted, measu
     found = json.loads(hosted("-n", SHOP, "get", "deployment", "web", "-o", "json"))
     assert found["status"]["readyReplicas"] == 1
     assert json.loads(hosted("get", "pods", "-A", "-o", "json"))["items"] == []
+    for pod in hosted.installed.kubectl.items(CLUSTER, "pods", RELEASE):
+        assert [state["restartCount"] for state in pod["status"]["containerStatuses"] if state["restartCount"]] == []
     assert {name.partition("-")[0] for name in hosted.copies()} >= {"Deployment/web", "Pod/web", "ConfigMap/settings"}
 
 

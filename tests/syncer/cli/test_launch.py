@@ -77,7 +77,7 @@ def test_the_process_of_an_agent_holds_no_parser_and_no_models() -> None:
     """Its memory is what every target pays."""
     code = (
         "import sys, syncer.lean, syncer.cli.launch as launch\n"
-        "from syncer.agent import process\n"
+        "from syncer.agent import joining, process\n"
         "from syncer.cli import main\n"
         "launch.handed_over = lambda: True\n"
         "process.run = lambda settings, *, version: print(*sys.modules) or 7\n"

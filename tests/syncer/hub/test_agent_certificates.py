@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 
-from syncer.hub.agent_certificates import LIFETIME, RequestDenied, check_request, issue, key_hash
-from syncer.hub.certificates import KeyPair, make_authority
+from syncer.hub.agent_certificates import LIFETIME, RequestDenied, check_request, issue
+from syncer.hub.certificates import KeyPair, key_hash, make_authority
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 CN, O, OU = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME  # noqa: E741
