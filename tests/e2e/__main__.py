@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from deploy.image import build
 from deploy.image.archive import ImageArchive
 from deploy.local.errors import GroundError
 from deploy.local.kind import traces, ways
+from deploy.local.kind.nodeimage import image_folder
 from deploy.local.kind.provider import MARK, KindProvider, command_environment, load
 from deploy.local.kind.site import Site
 from deploy.local.plan import FleetRequest
@@ -31,6 +33,7 @@ from tests.ids import ROOT
 from tests.support.incluster import ARCHIVE_VARIABLE, HELM_VARIABLE, IMAGE_VARIABLE
 
 LOCAL, KIND = ROOT / "tests" / "e2e", ROOT / "tests" / "e2e" / "kind"
+MINUTES, COLD_MINUTES = 14, 30  # with room: two cores that do nothing else need about 10 and 26
 PYTEST = (sys.executable, "-m", "pytest")
 
 
@@ -39,9 +42,22 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201  this is a command
 
 
-def lacking() -> str:
-    """Why the tests on kind cannot run on this machine; empty when they can."""
-    return "; ".join(f"{check.name}: {check.problem}" for check in ways.checks(os.environ) if not check.holds)
+def lacking(minutes: float | None) -> str:
+    """Why the tests on kind cannot run on this machine; empty when they can.
+
+    Args:
+        minutes: that there are; None: as many as it takes.
+    """
+    found = [f"{check.name}: {check.problem}" for check in ways.checks(os.environ) if not check.holds]
+    if shutil.which("mmdebstrap") is None:
+        found.append("commands: missing: mmdebstrap")
+    built = (image_folder(os.environ) / "image.json").exists()
+    needed = MINUTES if built else COLD_MINUTES
+    if minutes is not None and minutes < needed:
+        found.append(
+            f"time: {minutes:.0f} minutes are left, and it may take {needed}{'' if built else ', image included'}"
+        )
+    return "; ".join(found)
 
 
 def run_local(arguments: Sequence[str]) -> int:
@@ -106,11 +122,12 @@ def main() -> int:
     )
     parser.add_argument("provider", choices=("local", "kind"))
     parser.add_argument("--if-possible", action="store_true", help="kind: exit 0, saying why, where it cannot run")
+    parser.add_argument("--minutes", type=float, help="with --if-possible: the time that is left for it")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     given = parser.parse_args()
     if given.provider == "local":
         return run_local(given.arguments)
-    if given.if_possible and (why := lacking()):
+    if given.if_possible and (why := lacking(given.minutes)):
         say(f"end to end on kind: NOT RUN: {why}")
         return 0
     os.environ[ways.WAY_VARIABLE] = "built"  # its nodes have the images that the tests run

@@ -74,8 +74,9 @@ def test_other_modes_host_nothing(render: Render) -> None:
 
 
 def _commands(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, list[str]]:
-    containers = objects["StatefulSet", "syncline-upstream"]["spec"]["template"]["spec"]["containers"]
-    return {container["name"]: container["command"] for container in containers}
+    """In the order in which they start."""
+    pod = objects["StatefulSet", "syncline-upstream"]["spec"]["template"]["spec"]
+    return {container["name"]: container["command"] for container in pod["initContainers"] + pod["containers"]}
 
 
 @dataclass

@@ -83,8 +83,12 @@ def test_pods_do_what_their_roles_allow_and_nothing_else(installed: InCluster) -
 def test_pods_fit_into_the_memory_that_they_are_given(installed: InCluster, measured: Measured) -> None:
     """No more than the charts request, so that a full node does not evict them."""
     for cluster, component, requested in (("upstream", "operator", 128), ("east", "agent", 96)):
-        found = rss_mib(cluster, component)
-        assert len(found) == len(installed.pods(cluster, component))
-        for mib in found:
+
+        def found(cluster: str = cluster, component: str = component) -> list[float]:
+            sizes = rss_mib(cluster, component)
+            assert len(sizes) == len(installed.pods(cluster, component))  # those of tests before have ended
+            return sizes
+
+        for mib in wait_until(found, timeout_seconds=60, every_seconds=1):
             measured(f"RSS of a Pod: {component}", mib, "MiB")
             assert mib < requested
