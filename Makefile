@@ -6,7 +6,7 @@ PROVIDER ?= local
 UPSTREAM ?=
 LIGHT    ?=
 ARGS     ?=
-WORKERS  ?= 3
+WORKERS  ?= 4
 MINUTES  ?= 60
 PYTHON   ?= python3
 BASE     ?=
@@ -18,6 +18,9 @@ GROUND = $(BIN)/python -m deploy.local
 LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
+# Tests start thousands of short processes, and two thirds of what each takes to come up is to compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e up down status env unit lint fmt verify nightly cover bench bench-tunnel assets kind-image docs \
         charts lock image sbom security-scan
@@ -25,7 +28,7 @@ LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generat
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: DIR=$(DIR) TARGETS=$(TARGETS) PROVIDER=local|existing|kind LIGHT=1 (targets are API servers only)"
-	@echo "           ARGS='-k name' (for test, e2e, unit, cover, bench, bench-tunnel) WORKERS=3 MINUTES=60 BASE=image|debian; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
+	@echo "           ARGS='-k name' (for test, e2e, unit, cover, bench, bench-tunnel) WORKERS=4 MINUTES=60 BASE=image|debian; PROVIDER=existing UPSTREAM=file TARGETS=east=file,west=file"
 
 demo: $(READY) ## fresh clone to a running example: control planes, operator, targets, a small shop
 	@$(BIN)/python -m deploy.local.demo --dir $(DIR)
@@ -125,6 +128,6 @@ $(READY): requirements-dev.txt pyproject.toml
 		echo "hint: install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "installing the virtual environment $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-dev.txt >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
