@@ -18,7 +18,7 @@ GROUND = $(BIN)/python -m deploy.local
 LOCK   = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-# Tests start thousands of short processes, and two thirds of what each takes to come up is to compile what it imports.
+# Tests start thousands of short processes: what one compiles the next need not.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

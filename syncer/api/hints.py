@@ -75,7 +75,7 @@ HINTS: Final[Mapping[str, str]] = {
     ),
     Reason.INVALID_STATUS: "Look at the object on the target: its status makes no sense, so the last good one is kept.",
     Reason.NOT_YET_SUPPORTED: "Remove the named field; this version of Syncline does not know how to honour it.",
-    Reason.VERSION_SKEW: "Bring operator and CRDs to one version: syncline crds | kubectl apply --server-side -f -.",
+    Reason.VERSION_SKEW: "Upgrade what the message names: the older of the two versions.",
     Reason.HPA_NOT_PLACED: "Add the HorizontalPodAutoscaler to spec.resources of the placement.",
     Reason.DEADLOCK: "Nothing to do: the younger of the two waits and is tried again.",
     Reason.WORKSPACE_MISMATCH: (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ HEARTBEAT_LIMIT_SECONDS: Final = 60.0  # an older heartbeat is not healthy
 HEARTBEAT_WRITE_SECONDS: Final = 60.0  # a heartbeat alone is written at most this often
 COUNT_WRITE_SECONDS: Final = 5.0  # the same for the object count alone
 MAX_MESSAGE: Final = 1024
+OLDEST_KUBERNETES: Final = (1, 30)  # of a target; the charts ask for it too
 DUPLICATE: Final = "DuplicateAgent"
 TWO_AGENTS: Final = (
     "two agents take turns under this name, and each pushes the other out; stop one of them, or let its cluster join "
@@ -140,6 +142,8 @@ def _first_trouble(told: Mapping[str, tuple[Truth, str, str]]) -> str:
         return told["Frozen"][1]
     if told.get(DUPLICATE, ("",))[0] == "True":
         return DUPLICATE
+    if told["ResourcesCompatible"][1] == Reason.VERSION_SKEW:
+        return told["ResourcesCompatible"][1]
     return told["Authorized"][1] if told["Authorized"][0] == "False" else ""
 
 
@@ -169,6 +173,10 @@ def _authorized(facts: TargetFacts) -> tuple[Truth, str, str]:
 
 
 def _compatible(facts: TargetFacts) -> tuple[Truth, str, str]:
+    if older_than(facts.version, OLDEST_KUBERNETES):
+        oldest = ".".join(map(str, OLDEST_KUBERNETES))
+        message = f"the target is Kubernetes {facts.version}, and nothing before v{oldest} is tried with this version"
+        return "False", str(Reason.VERSION_SKEW), f"{message}: upgrade it; syncing goes on meanwhile"
     if facts.unserved is None:
         return "Unknown", "NotChecked", "kinds are compared once the target is connected"
     if facts.unserved:
@@ -176,6 +184,12 @@ def _compatible(facts: TargetFacts) -> tuple[Truth, str, str]:
         message = f"not served by the target: {', '.join(facts.unserved[:5])}{more}; install their CRDs there"
         return "False", str(Reason.API_MISSING), message
     return "True", "Compatible", ""
+
+
+def older_than(version: str, oldest: tuple[int, int]) -> bool:
+    """Whether a `gitVersion` (`v1.36.4`, `v1.29.1-gke.100`) is below a minor version; what cannot be read is not."""
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})", version)
+    return found is not None and (int(found[1]), int(found[2])) < oldest
 
 
 def _frozen(facts: TargetFacts) -> tuple[Truth, str, str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from syncer.api.common import Condition
 from syncer.api.keys import GroupResource
 from syncer.api.synctarget import FrozenStatus, SyncTargetStatus, TunnelStatus
 from syncer.controllers.probe import Verdict
 from syncer.controllers.rights import MissingRight
-from syncer.controllers.status import TargetFacts, build_status, worth_writing
+from syncer.controllers.status import OLDEST_KUBERNETES, TargetFacts, build_status, worth_writing
+from tests.support.operator import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 GOOD = TargetFacts(
@@ -136,3 +139,24 @@ def test_heartbeats_are_written_once_a_minute_and_everything_else_at_once() -> N
     assert worth_writing(four, empty, age_seconds=0)
     changed = first.model_copy(update={"reason": "Unreachable"})
     assert worth_writing(changed, first, age_seconds=0)
+
+
+@pytest.mark.parametrize("version", ["v1.29.14", "v1.21.3-gke.100", "1.9"])
+def test_an_old_target_is_told_with_both_versions(version: str) -> None:
+    told = conditions(replace(GOOD, version=version))["ResourcesCompatible"]
+    assert (told.status, told.reason) == ("False", "VersionSkew")
+    assert version in told.message
+    assert "v1.30" in told.message
+    assert build_status(replace(GOOD, version=version), SyncTargetStatus(), now=NOW).reason == "VersionSkew"
+
+
+@pytest.mark.parametrize("version", ["v1.30.0", "v1.36.4+k3s1", "v2.0", "", "nonsense", "v99999.1"])
+def test_a_version_that_is_new_or_cannot_be_read_is_no_trouble(version: str) -> None:
+    """What a target says of itself is not trusted to look like a version."""
+    assert conditions(replace(GOOD, version=version))["ResourcesCompatible"].status == "True"
+
+
+def test_the_charts_ask_for_the_same_version() -> None:
+    oldest = ".".join(map(str, OLDEST_KUBERNETES))
+    for path in (ROOT / "deploy" / "helm").glob("*/Chart.yaml"):
+        assert f'kubeVersion: ">={oldest}.0-0"' in path.read_text()
