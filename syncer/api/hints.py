@@ -58,6 +58,10 @@ HINTS: Final[Mapping[str, str]] = {
     Reason.INVALID: (
         "Correct the object or the placement as the message says; it is tried again as soon as either changes."
     ),
+    Reason.ADMISSION_DENIED: (
+        "Change the object, or the quota, policy or webhook of that target that the message names; it is tried again "
+        "every minute."
+    ),
     Reason.FORBIDDEN: (
         "Give Syncline's identity on that target the named right: run syncline target add again with the "
         "target's admin kubeconfig."

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     IMMUTABLE_FIELD = "ImmutableField"
     INVALID = "Invalid"
     FORBIDDEN = "Forbidden"
+    ADMISSION_DENIED = "AdmissionDenied"
     OBJECT_TOO_LARGE = "ObjectTooLarge"
     FIELD_PRUNED = "FieldPruned"
     FROZEN = "Frozen"

@@ -34,7 +34,8 @@ MAX_STEPS = 10  # reads and writes of one pass; the longest real one has 7
 MAX_WRITES = 3  # per (change, target)
 UPSTREAM = (do.VerifySourceGone, do.VerifyIntent)
 LONGEST_PAUSE_SECONDS = 300.0  # Retry-After is a target's word, and a target is not trusted with for ever
-SLOW_RETRY_SECONDS = 60.0  # after an answer that a person must resolve outside of Syncline, such as a quota
+SLOW_RETRY_SECONDS = 60.0  # after an answer that a person must resolve outside of Syncline:
+_RESOLVED_OUTSIDE = (Reason.FORBIDDEN, Reason.ADMISSION_DENIED, Reason.OBJECT_TOO_LARGE)
 INTENT_FRESH_SECONDS = 2.0  # a live check of our own API is good for this long when no moment is known
 
 log = structlog.get_logger()
@@ -293,7 +294,7 @@ class Passes:
         self._settle(source, pair, target, outcome)
         if settled.retry_seconds is not None:
             self._world.enqueue(key, CATCH_UP, at=self._world.clock() + settled.retry_seconds)
-        elif outcome.reason in (Reason.FORBIDDEN, Reason.OBJECT_TOO_LARGE):
+        elif outcome.reason in _RESOLVED_OUTSIDE:
             pair.memory = msgspec.structs.replace(pair.memory, failure=None)
             self._world.enqueue(key, CATCH_UP, at=self._world.clock() + SLOW_RETRY_SECONDS)
         if outcome.state is State.GONE:

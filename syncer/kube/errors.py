@@ -163,7 +163,11 @@ class MalformedAnswer(ApiError, TransientError):
 
 
 class Forbidden(ApiError, TerminalError):
-    """403: RBAC, admission or quota refuse."""
+    """403: RBAC or admission refuse."""
+
+
+class AdmissionDenied(Forbidden):
+    """A quota, policy or webhook refuses, by 400, 403 or 422; it may say yes later though nothing of ours changed."""
 
 
 class Invalid(ApiError, TerminalError):
@@ -228,6 +232,11 @@ class Status(msgspec.Struct):
 
 
 _STATUS = msgspec.json.Decoder(Status)
+# apiserver's quota and webhook admission plugins and its ValidatingAdmissionPolicy
+_DENIED: Final = re.compile(
+    r"is forbidden: exceeded quota: |^admission webhook \"[^\"]{1,253}\" denied the request|"
+    r"ValidatingAdmissionPolicy '[^']{1,253}' with binding '[^']{1,253}' denied request: "
+)
 _SIMPLE: Final[Mapping[int, type[ApiError]]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -241,6 +250,7 @@ _SIMPLE: Final[Mapping[int, type[ApiError]]] = {
 }
 _TERMINAL_REASONS: Final[Mapping[type[ApiError], Reason]] = {
     Forbidden: Reason.FORBIDDEN,
+    AdmissionDenied: Reason.ADMISSION_DENIED,
     Invalid: Reason.INVALID,
     BadRequest: Reason.INVALID,
     TooLarge: Reason.OBJECT_TOO_LARGE,
@@ -309,6 +319,8 @@ def _classify(code: int, reason: str, message: str, causes: tuple[Cause, ...]) -
         return AlreadyExists
     if code == 403 and any(cause.reason == "NamespaceTerminating" for cause in causes):
         return NamespaceTerminating
+    if code in (400, 403, 422) and _DENIED.search(message) and not any(cause.field for cause in causes):
+        return AdmissionDenied
     return _SIMPLE.get(code) or (ServerError if code >= 500 or code == 0 else BadRequest)
 
 

@@ -113,6 +113,51 @@ def test_a_wrong_image_is_told_upstream_with_its_reason(installation: Installati
     wait_until(lambda: "Everything is in sync." in installation.syncline("status", "-n", room).stdout)
 
 
+def test_what_targets_deny_is_told_in_their_own_words_and_tried_again(installation: Installation, room: str) -> None:
+    """A quota in the east, a policy in the west: no right is missing; once they are gone, the object is there."""
+    api, kubectl = installation.api, installation.kubectl
+    kubectl.apply("upstream", config_map(room, "first"), placement(room, "all", ["east", "west"]))
+    for target in ("east", "west"):
+        wait_until(lambda target=target: api[target].get("configmap", room, "first"))  # type: ignore[misc]
+    held = len(api["east"].items("configmap", room))
+    kubectl("east", "-n", room, "create", "quota", "small", f"--hard=count/configmaps={held}")
+    wait_until(lambda: kubectl.get("east", "quota", "small", room)["status"].get("used"))  # type: ignore[index]
+    kubectl.apply("west", *policy(room, "object.metadata.name != 'second'", "the west takes no such thing"))
+    try:
+        trial = ("-n", room, "create", "configmap", "second", "--dry-run=server")
+        wait_until(lambda: "no such thing" in kubectl.attempt("west", *trial).stderr, timeout_seconds=30)
+        kubectl.apply("upstream", config_map(room, "second"))
+        words = ("exceeded quota: small", f"limited: count/configmaps={held}", "the west takes no such thing")
+        said = told(installation, room, "AdmissionDenied", *words)
+        assert "target add" not in said  # no right would help
+    finally:
+        kubectl("west", "delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", room)
+    kubectl("east", "-n", room, "delete", "quota", "small")
+    for target in ("east", "west"):
+        wait_until(lambda target=target: api[target].get("configmap", room, "second"), timeout_seconds=100)  # type: ignore[misc]
+
+
+def policy(room: str, expression: str, message: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A ValidatingAdmissionPolicy for ConfigMaps of a namespace, and its binding."""
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}]
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": room}}
+    common = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": room}}
+    constraints = {"namespaceSelector": selector, "resourceRules": rules}
+    validations = [{"expression": expression, "message": message}]
+    return (
+        common
+        | {
+            "kind": "ValidatingAdmissionPolicy",
+            "spec": {"matchConstraints": constraints, "validations": validations},
+        },
+        common
+        | {
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "spec": {"policyName": room, "validationActions": ["Deny"]},
+        },
+    )
+
+
 def test_a_kubeconfig_that_points_nowhere_is_told_and_retried(installation: Installation, tmp_path: Path) -> None:
     """The SyncTarget says Unreachable; get targets, status and describe show it; removing it needs no other way."""
     config = json.loads(installation.fleet.targets["east"].kubeconfig.read_text())

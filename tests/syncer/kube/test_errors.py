@@ -240,6 +240,40 @@ def test_too_large_is_recognised_whatever_the_status(message: str) -> None:
     assert isinstance(answer(code, message=message), e.TooLarge)
 
 
+VAP = "ValidatingAdmissionPolicy 'no' with binding 'no' denied request: not here"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (403, 'configmaps "a" is forbidden: exceeded quota: small, requested: count/configmaps=1, used: 1, limited: 1'),
+        (400, 'admission webhook "a.b" denied the request: weak'),
+        (403, 'admission webhook "a.b" denied the request: weak'),
+        (422, f'configmaps "a" is forbidden: {VAP}'),
+    ],
+)
+def test_what_admission_denies_may_be_taken_later(code: int, message: str) -> None:
+    """No missing right and nothing wrong with the object: a quota, a webhook or a policy of the server."""
+    error = answer(code, reason="Invalid" if code == 422 else "Forbidden", message=message)
+    assert isinstance(error, e.AdmissionDenied)
+    assert error.reason == "AdmissionDenied"
+    assert error.message == message
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "field"),
+    [
+        (403, 'configmaps is forbidden: User "exceeded quota: x" cannot create resource "configmaps"', ""),
+        (422, f'ConfigMap "a" is invalid: data: Invalid value: "{VAP}"', "data"),
+        (500, 'admission webhook "a.b" denied the request: weak', ""),
+    ],
+)
+def test_words_of_admission_in_other_refusals_decide_nothing(code: int, message: str, field: str) -> None:
+    causes = [{"reason": "FieldValueInvalid", "field": field, "message": "no"}] if field else []
+    error = answer(code, reason="Invalid", message=message, details={"causes": causes})
+    assert not isinstance(error, e.AdmissionDenied)
+
+
 CANARY = "c4n4ry-pw"
 
 
