@@ -14,6 +14,7 @@ import gc
 import os
 import re
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,11 +46,15 @@ TOGETHER = {
 }
 
 
-def pytest_configure() -> None:
-    """Let processes that tests start be ended by SIGINT.
+def pytest_configure(config: pytest.Config) -> None:
+    """Let processes that tests start be ended by SIGINT, and keep what kubectl remembers out of the user's home.
 
-    A shell without job control has it ignored by what it runs in the background, and all children inherit that.
+    A shell without job control has SIGINT ignored by what it runs in the background, and all children inherit that.
+    What kubectl remembers of each of hundreds of API servers is megabytes, and wrong once another has that port.
     """
+    cache = tempfile.TemporaryDirectory(prefix="syncline-kubectl-", ignore_cleanup_errors=True)
+    config.add_cleanup(cache.cleanup)
+    os.environ["KUBECACHEDIR"] = cache.name
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
