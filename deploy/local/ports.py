@@ -1,12 +1,17 @@
-"""Free TCP ports on loopback."""
+"""Free TCP ports on loopback, each promised to one process."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
-# Below the kernel's range for outgoing connections (32768 and up): a port stays free while its server is restarted.
+# Below Linux's own range for outgoing connections (32768 and up): a port stays free while its server is restarted.
 FIRST_PORT = 20_000
 LAST_PORT = 32_000
 
@@ -22,8 +27,37 @@ def is_free(port: int) -> bool:
         return True
 
 
+class Claims:
+    """Ports that processes of this user have chosen, and whose servers may start much later.
+
+    A claim is a lock on the port's byte of one file, by fcntl(2): it ends with the process that holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Never closed: closing any descriptor of the file drops the locks of the process.
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._mine: set[int] = set()
+
+    def take(self, port: int) -> bool:
+        """Claim the port; False if this process or another one has it already."""
+        if port in self._mine:
+            return False
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self._mine.add(port)
+        return True
+
+
+@cache
+def claims() -> Claims:
+    """The claims of this user on this machine."""
+    return Claims(Path(tempfile.gettempdir()) / f"syncline-ports-{os.getuid()}")
+
+
 def choose(count: int, *, rng: random.Random, free: Callable[[int], bool] = is_free) -> list[int]:
-    """Choose different ports that are free now.
+    """Choose different ports that are free now, and that this process and others have not chosen before.
 
     Args:
         count: how many.
@@ -37,6 +71,6 @@ def choose(count: int, *, rng: random.Random, free: Callable[[int], bool] = is_f
     for port in rng.sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT):
         if len(chosen) == count:
             return chosen
-        if free(port):
+        if free(port) and claims().take(port):
             chosen.append(port)
     raise OSError(f"fewer than {count} TCP ports are free between {FIRST_PORT} and {LAST_PORT}")

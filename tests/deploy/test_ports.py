@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from deploy.local import ports
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_ports_are_different_and_in_the_range() -> None:
@@ -17,9 +22,28 @@ def test_ports_are_different_and_in_the_range() -> None:
 
 
 def test_a_port_in_use_is_never_chosen() -> None:
-    taken = ports.choose(1, rng=random.Random(2), free=lambda port: True)[0]
-    chosen = ports.choose(1, rng=random.Random(2), free=lambda port: port != taken)
-    assert chosen != [taken]
+    tried: list[int] = []
+
+    def second_is_free(port: int) -> bool:
+        tried.append(port)
+        return len(tried) > 1
+
+    assert ports.choose(1, rng=random.Random(2), free=second_is_free) == tried[1:]
+
+
+def test_a_chosen_port_is_chosen_by_nobody_else_until_its_process_ends() -> None:
+    """Some servers start long after their port was chosen, and other fleets choose theirs meanwhile."""
+    mine = ports.choose(1, rng=random.Random(4))[0]
+    assert ports.choose(1, rng=random.Random(4))[0] != mine
+    program = "from deploy.local import ports; import sys; print([ports.claims().take(int(p)) for p in sys.argv[1:]])"
+    other = ports.LAST_PORT  # no test chooses it
+
+    def elsewhere() -> str:
+        command = [sys.executable, "-c", program, str(mine), str(other)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+    assert elsewhere() == "[False, True]"
+    assert elsewhere() == "[False, True]"
 
 
 def test_a_listening_socket_makes_its_port_not_free() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from deploy.local import ports
 from syncer.api.crds import render_crds
 from tests.support.fleet import Kubectl, wait_until
 
@@ -42,10 +43,8 @@ def install_crds(kubectl: Kubectl) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other test will choose."""
+    return ports.choose(1, rng=random.Random())[0]
 
 
 def get(
