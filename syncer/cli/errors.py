@@ -88,6 +88,8 @@ def api_hint(error: Exception, *, cluster: str = "the cluster") -> str:
     match error:
         case kube.Unauthorized():
             return f"{cluster} does not accept this credential: log in again, or choose another --context."
+        case kube.AdmissionDenied():
+            return "Correct what the message names and try again."
         case kube.Forbidden():
             return "Ask an administrator for the named right; kubectl auth can-i --list shows yours."
         case kube.Unreachable():

@@ -13,7 +13,17 @@ from syncer.conflict.immutable import may_recreate
 from syncer.engine import actions as do
 from syncer.engine.pair import Failure, Memory
 from syncer.engine.situation import Wanted
-from syncer.kube.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound, SchemaMismatch, TooLarge
+from syncer.kube.errors import (
+    AdmissionDenied,
+    ApiError,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    SchemaMismatch,
+    TooLarge,
+)
 from syncer.kube.fields import digest, get_pointer, parse_field_text, pointer
 
 replace = msgspec.structs.replace
@@ -70,7 +80,7 @@ def absorb_error(memory: Memory, action: do.Action, error: ApiError, wanted: Wan
         return _absorb_invalid(memory, action, error, wanted)
     if isinstance(error, TooLarge):
         return _fail(memory, wanted, Reason.OBJECT_TOO_LARGE, error.message)
-    if isinstance(error, Forbidden | BadRequest):
+    if isinstance(error, AdmissionDenied | Forbidden | BadRequest):
         return _fail(memory, wanted, error.reason, error.message)
     return None
 

@@ -21,12 +21,13 @@ from syncer.engine.workqueue import KeyedQueue
 from syncer.engine.world import World
 from syncer.errors import NotLeadingError
 from syncer.kube.client import MERGE_PATCH, ClusterClient
-from syncer.kube.errors import ApiError, Conflict, Invalid, NotFound
+from syncer.kube.errors import AdmissionDenied, ApiError, Conflict, Invalid, NotFound
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 
 WINDOW_SECONDS = 0.1
 BUSY_SECONDS = 1.0  # between two looks whether all targets are clean; most of the time an event comes first
+DENIED_SECONDS = 60.0
 SILENCE_SECONDS = 10.5  # a moment after the aggregator stops waiting for targets that never spoke
 
 log = structlog.get_logger()
@@ -82,9 +83,11 @@ class StatusWriter:
         except Conflict:
             source.status_live = None
             self._retry(key, 0.05)
-        except Invalid as error:
+        except (Invalid, AdmissionDenied) as error:
             log.warning("merged status refused", key=str(key), error=error.message)
             self._trouble(source, Reason.INVALID_STATUS, error.message)
+            if isinstance(error, AdmissionDenied):  # what denies it may go, and nothing else would tell
+                self._retry(key, DENIED_SECONDS)
         except ApiError as error:
             self._retry(key, error.retry_after_seconds)
         except Exception:

@@ -38,7 +38,7 @@ from syncer.hub.identity import AgentIdentity, Identities, IdentityRefused
 from syncer.hub.registered import REGISTRATIONS, regarding
 from syncer.hub.throttle import Throttle
 from syncer.kube.client import JSON, MERGE_PATCH, ClusterClient
-from syncer.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from syncer.kube.errors import AdmissionDenied, AlreadyExists, Conflict, Invalid, NotFound
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
 
@@ -248,7 +248,7 @@ class RegistrationEndpoint:
                 self._tell_request(answer, grant.target, asked.cluster_uid, key, peer)
             except AlreadyExists:
                 found = None
-            except Invalid as error:
+            except (Invalid, AdmissionDenied) as error:
                 raise Refused(403, str(error)) from None
         if found is None:
             try:

@@ -163,10 +163,10 @@ class MalformedAnswer(ApiError, TransientError):
 
 
 class Forbidden(ApiError, TerminalError):
-    """403: RBAC or admission refuse."""
+    """403: RBAC refuses."""
 
 
-class AdmissionDenied(Forbidden):
+class AdmissionDenied(ApiError, TerminalError):
     """A quota, policy or webhook refuses, by 400, 403 or 422; it may say yes later though nothing of ours changed."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.cli.errors import printable
+from syncer.cli.errors import explain, printable
 from syncer.cli.output import Output, Progress, age, columns, emit_data, since
+from syncer.kube.errors import error_from_status
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,12 @@ def test_progress_on_a_terminal_shows_what_is_under_way_and_keeps_what_is_done(
     assert captured.out == ""
     assert "✓ reached [east]" in captured.err
     assert "\x1b[2J" not in captured.err
+
+
+def test_what_admission_denies_is_no_matter_of_rights() -> None:
+    """Our own webhooks refuse too: who reads the answer must not go and ask for a role."""
+    said = 'admission webhook "validate.webhooks.syncline.io" denied the request: spec.targets: give one of …'
+    cause, hint, code = explain(error_from_status(422, None, fallback=said))
+    assert said in cause
+    assert hint == "Correct what the message names and try again."
+    assert code == 1
