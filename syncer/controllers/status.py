@@ -142,9 +142,10 @@ def _first_trouble(told: Mapping[str, tuple[Truth, str, str]]) -> str:
         return told["Frozen"][1]
     if told.get(DUPLICATE, ("",))[0] == "True":
         return DUPLICATE
-    if told["ResourcesCompatible"][1] == Reason.VERSION_SKEW:
-        return told["ResourcesCompatible"][1]
-    return told["Authorized"][1] if told["Authorized"][0] == "False" else ""
+    if told["Authorized"][0] == "False":
+        return told["Authorized"][1]
+    skew = str(Reason.VERSION_SKEW)
+    return skew if told["ResourcesCompatible"][1] == skew else ""
 
 
 def _connected(facts: TargetFacts) -> tuple[Truth, str, str]:
@@ -173,16 +174,19 @@ def _authorized(facts: TargetFacts) -> tuple[Truth, str, str]:
 
 
 def _compatible(facts: TargetFacts) -> tuple[Truth, str, str]:
+    trouble = []
     if older_than(facts.version, OLDEST_KUBERNETES):
         oldest = ".".join(map(str, OLDEST_KUBERNETES))
-        message = f"the target is Kubernetes {facts.version}, and nothing before v{oldest} is tried with this version"
-        return "False", str(Reason.VERSION_SKEW), f"{message}: upgrade it; syncing goes on meanwhile"
-    if facts.unserved is None:
-        return "Unknown", "NotChecked", "kinds are compared once the target is connected"
+        skew = f"the target is Kubernetes {facts.version}, and nothing before v{oldest} is tried with this version"
+        trouble.append((Reason.VERSION_SKEW, f"{skew}: upgrade it; syncing goes on meanwhile"))
     if facts.unserved:
         more = f" and {len(facts.unserved) - 5} more" if len(facts.unserved) > 5 else ""
-        message = f"not served by the target: {', '.join(facts.unserved[:5])}{more}; install their CRDs there"
-        return "False", str(Reason.API_MISSING), message
+        missing = f"not served by the target: {', '.join(facts.unserved[:5])}{more}; install their CRDs there"
+        trouble.append((Reason.API_MISSING, missing))
+    if trouble:
+        return "False", str(trouble[0][0]), ". ".join(message for _, message in trouble)
+    if facts.unserved is None:
+        return "Unknown", "NotChecked", "kinds are compared once the target is connected"
     return "True", "Compatible", ""
 
 

@@ -160,3 +160,10 @@ def test_the_charts_ask_for_the_same_version() -> None:
     oldest = ".".join(map(str, OLDEST_KUBERNETES))
     for path in (ROOT / "deploy" / "helm").glob("*/Chart.yaml"):
         assert f'kubeVersion: ">={oldest}.0-0"' in path.read_text()
+
+
+def test_an_old_target_hides_neither_missing_kinds_nor_missing_rights() -> None:
+    missing = (MissingRight(GroupResource("batch", "jobs"), ("create",)),)
+    facts = replace(GOOD, version="v1.29.1", missing_rights=missing, unserved=("widgets.example.com",))
+    assert "widgets.example.com" in conditions(facts)["ResourcesCompatible"].message
+    assert build_status(facts, SyncTargetStatus(), now=NOW).reason == "Forbidden"
