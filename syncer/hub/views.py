@@ -6,7 +6,6 @@ replicas alone, and from its own engine alone, so a question takes one hop. No u
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -23,6 +22,8 @@ from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.kube.objects import ResourceInfo
 
 PATH: Final = "/replicas/v1/views/"
+KINDS_AT_ONCE: Final = 20  # names of at most 317 characters each; a request's first line holds 8 KiB
+CONNECT_SECONDS: Final = 5.0  # TLS included; a replica that is frozen accepts and says nothing
 ASK_SECONDS: Final = 25.0  # below the time that the hub has for the whole answer
 
 
@@ -66,6 +67,9 @@ class SharedView:
         """Which resources kinds are upstream; without those that the leader does not know."""
         if self._own.engine is None and (remote := self._remote) is not None:
             return await remote.kinds(kinds)
+        return self._own_kinds(kinds)
+
+    def _own_kinds(self, kinds: Collection[GroupKind]) -> dict[GroupKind, GroupResource]:
         return {kind: info.group_resource for kind in kinds if (info := self._find_kind(kind)) is not None}
 
     def add_to(self, app: web.Application) -> None:
@@ -81,8 +85,9 @@ class SharedView:
             return web.Response(status=503, text="it does not lead any more")
         what = request.match_info["what"]
         if what == "kinds":
-            asked = [GroupKind(group, kind) for kind, _, group in map(_parts, request.query.getall("kind", []))]
-            return _json([(*kind, *found) for kind, found in (await self.find_kinds(asked)).items()])
+            parts = (kind.partition(".") for kind in request.query.getall("kind", []))
+            found = self._own_kinds([GroupKind(group, kind) for kind, _, group in parts])
+            return _json([(*kind, *resource) for kind, resource in found.items()])
         query = {name: request.query.get(name, "") for name in ("kind", "namespace", "name")}
         try:
             answer = await plain(_ask(engine, what, **query))
@@ -95,10 +100,6 @@ class SharedView:
 
 def _json(answer: Any) -> web.Response:
     return web.Response(body=orjson.dumps(answer), content_type="application/json")
-
-
-def _parts(kind: str) -> tuple[str, str, str]:
-    return kind.partition(".")
 
 
 def _ask(engine: EngineView, what: str, *, kind: str, namespace: str, name: str) -> Any:
@@ -144,17 +145,20 @@ class _RemoteView:
 
     async def kinds(self, kinds: Collection[GroupKind]) -> dict[GroupKind, GroupResource]:
         """Which resources they are upstream."""
-        found = await self._get("kinds", kind=[str(kind) for kind in kinds])
-        return {GroupKind(*item[:2]): GroupResource(*item[2:]) for item in found}
+        names = [str(kind) for kind in kinds]
+        found = {}
+        for start in range(0, len(names), KINDS_AT_ONCE):
+            for item in await self._get("kinds", kind=names[start : start + KINDS_AT_ONCE]):
+                found[GroupKind(*item[:2])] = GroupResource(*item[2:])
+        return found
 
     async def _get(self, what: str, **query: str | list[str]) -> Any:
+        url, tls = f"{self._url}{PATH}{what}", self._identity.context()
+        limits = aiohttp.ClientTimeout(total=ASK_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with (
-                asyncio.timeout(ASK_SECONDS),
-                aiohttp.ClientSession() as session,
-                session.get(
-                    f"{self._url}{PATH}{what}", params=query, ssl=self._identity.context(), allow_redirects=False
-                ) as answer,
+                aiohttp.ClientSession(timeout=limits) as session,
+                session.get(url, params=query, ssl=tls, allow_redirects=False) as answer,
             ):
                 body = await answer.read()
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:

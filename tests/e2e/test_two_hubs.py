@@ -200,11 +200,13 @@ def test_the_death_of_the_leader_is_short_for_requests_and_for_the_engine(place:
         wait_until(lambda: len(asking.answers) > 10)
         killed = time.monotonic()
         dying.kill()
+        assert place.ask(survivor, "/api/v1/problems") == 503  # at once: nobody knows them until another leads
         place.installed.api["upstream"].patch("configmap", ROOM, name, {"data": {"value": "2"}})
         wait_until(lambda: value(place, name) == "2", timeout_seconds=40)
         wait_until(lambda: time.monotonic() > killed + 2 * FAILOVER_SECONDS, timeout_seconds=20)
     assert [late for late in asking.failed(killed) if late[0] > FAILOVER_SECONDS] == []
     assert asking.count(killed + FAILOVER_SECONDS) > 10
+    assert place.ask(survivor, "/api/v1/problems") == 200
     wait_until(lambda: place.told() == 1, timeout_seconds=20)
     dying.start()
     wait_until(lambda: place.links() == [1, 1], timeout_seconds=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -88,6 +89,19 @@ async def test_only_replicas_are_told_what_the_engine_knows() -> None:
         assert (await get(f"{leads}{PATH}secrets", {}, own))[0] == 404
 
 
+async def test_kinds_of_more_problems_than_a_request_line_holds_are_asked_for() -> None:
+    """Each name may be as long as names are: nothing is cut, and nothing is refused for its length."""
+    members = Members("second")
+    long = {GroupKind(f"{number:03}.{'g' * 60}.{'h' * 60}.example", "K" * 63) for number in range(150)}
+    async with pair(Engine()) as (leads, _):
+        members.observe(Record("first", leads), "t", 0.0)
+        views = SharedView(
+            Leading(None, "first"), ReplicaIdentity(AUTHORITY, "second"), members, find_kind=lambda _: None
+        )
+        found = await views.find_kinds({*long, GroupKind("apps", "Deployment")})
+        assert found == {GroupKind("apps", "Deployment"): DEPLOYMENTS.group_resource}
+
+
 async def test_a_replica_that_does_not_lead_passes_nothing_on() -> None:
     """Two that take each other for the leader would ask each other for ever."""
     async with pair(Engine()) as (_, follows):
@@ -104,6 +118,18 @@ async def test_a_leader_out_of_reach_is_a_503_that_says_so(url: str) -> None:
         status, text = await get(f"{follows}/api/v1/targets", ADMIN)
         assert status == 503
         assert "ry again" in text
+
+
+async def test_a_frozen_leader_is_given_up_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel still accepts connections, and nothing answers on them."""
+    monkeypatch.setattr("syncer.hub.views.CONNECT_SECONDS", 0.2)
+    members = Members("second")
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        members.observe(Record("first", f"https://127.0.0.1:{frozen.getsockname()[1]}"), "t", 0.0)
+        async with replica("second", Leading(None, "first"), members) as follows:
+            status, text = await get(f"{follows}/api/v1/targets", ADMIN)
+    assert status == 503
+    assert "does not answer" in text
 
 
 class Failing(Engine):
