@@ -21,8 +21,9 @@ from syncer.api.crds import KINDS, crd
 from syncer.api.names import API_VERSION
 from syncer.cli.access import choose, open_client
 from syncer.cli.cluster import apply, patient
-from syncer.cli.errors import CliError
+from syncer.cli.errors import CliError, printable
 from syncer.cli.options import Access
+from syncer.errors import TransientError
 from syncer.hub.hosted import AUTHORITY, NAMES, secrets
 from syncer.kube import errors
 from syncer.kube.client import ClusterClient
@@ -154,17 +155,21 @@ async def wait(timeout_seconds: float, access: Access) -> None:
 
 
 async def _until_answered(client: ClusterClient, paths: Sequence[str], timeout_seconds: float) -> None:
-    """Ask for one after the other until each is there."""
+    """Ask for one after the other until each is there; says on stderr what it waits for."""
     deadline = time.monotonic() + timeout_seconds
+    said = ""
     for path in paths:
         while True:
             try:
                 await client.get_json(path)
                 break
-            except (errors.Unreachable, errors.ServerError, errors.Forbidden, errors.NotFound) as error:
+            except (TransientError, errors.Forbidden, errors.NotFound) as error:
                 if time.monotonic() > deadline:
                     text = f"the upstream was not ready within {timeout_seconds:g} s: {error}"
                     raise CliError(text, "Read its log: kubectl logs syncline-upstream-0 -c apiserver") from error
+                if str(error) != said:
+                    said = str(error)
+                    sys.stderr.write(f"waiting: {printable(said)}\n")
                 await asyncio.sleep(_AGAIN_SECONDS)
 
 
