@@ -37,7 +37,7 @@ from syncer.hub.proxy import TargetProxy
 from syncer.hub.proxy_exchange import Dialer, UnknownTarget
 from syncer.hub.tunnel_targets import TunnelDialer
 from syncer.kube.client import ClusterClient
-from syncer.kube.credentials import ClusterCredentials
+from syncer.kube.credentials import ClusterCredentials, Grant
 from syncer.kube.kubeconfig import Access, Source
 from tests.support.fleet import Kubectl, eventually
 from tests.support.http1 import connected, read_message
@@ -190,10 +190,41 @@ class Dial:
         return transport
 
 
+class Agent(KubeApi):
+    """Knows when the API server has said goodbye on each connection: a loop that closes before leaves sockets open."""
+
+    def __init__(self, credentials: ClusterCredentials) -> None:
+        super().__init__(credentials, default_policy())
+        self._lost: list[asyncio.Event] = []
+
+    async def connect(self, protocol: asyncio.Protocol, grant: Grant) -> asyncio.Transport:
+        tell, lost = protocol.connection_lost, asyncio.Event()
+
+        def connection_lost(exc: Exception | None) -> None:
+            tell(exc)
+            lost.set()
+
+        protocol.connection_lost = connection_lost  # type: ignore[method-assign]
+        transport = await super().connect(protocol, grant)
+        self._lost.append(lost)
+        return transport
+
+    async def closed(self) -> None:
+        for lost in self._lost:
+            await asyncio.wait_for(lost.wait(), 20)
+
+
 @pytest.fixture
-async def dialer(request: pytest.FixtureRequest, agent: Access) -> AsyncIterator[Dialer]:
-    """The way to the agent in this process: a link, or the hop to another replica that has one."""
-    service = KubeApi(ClusterCredentials(agent), default_policy())
+async def service(agent: Access) -> AsyncIterator[Agent]:
+    """The agent's side, in this process."""
+    made = Agent(ClusterCredentials(agent))
+    yield made
+    await made.closed()
+
+
+@pytest.fixture
+async def dialer(request: pytest.FixtureRequest, service: Agent) -> AsyncIterator[Dialer]:
+    """The way to the agent: a link, or the hop to another replica that has one."""
     if getattr(request, "param", "link") == "link":
         async with tunnel({"kube-api": lambda _: service.protocol()}) as opener:
             yield Dial(opener)
