@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from deploy.local.fleet import Fleet
+from tests import lanes
 from tests.support.api import Api, path_of
 from tests.support.fleet import REAL_FIXTURES, REUSE_VARIABLE, Kubectl, start_fleet, stop_fleet
 
@@ -37,13 +38,7 @@ settings.load_profile("repeatable")
 
 
 END_TO_END = Path(__file__).parent / "e2e"
-
-# These share fleets that live as long as one worker is at them. Started by every worker, they would cost minutes, and
-# more inotify instances (3 for each API server) than a user may have.
-TOGETHER = {
-    f"tests/e2e/test_{name}.py"
-    for name in ("bad_input", "doctor", "first_day", "kill", "process", "scale_and_removal", "sick_target", "targets")
-}
+FLEET = pytest.StashKey[Fleet]()  # the session's, while it runs
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,9 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs control planes, so that nobody has to remember it, and take it first.
+    """Mark what needs control planes, so that nobody has to remember it, and take it first, lanes before all.
 
     Real tests take long and mostly wait; the others fill the cores until the last of them is done.
+
+    Raises:
+        UsageError: a file uses a shared fleet and is not in its lane.
     """
     for item in items:
         fixtures = set(item.fixturenames) if isinstance(item, pytest.Function) else set()
@@ -71,7 +69,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             fixtures -= callspec.params.keys()  # a parameter of that name is no fixture
         if fixtures & REAL_FIXTURES or END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.real)
-    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+        if why := lanes.misplaced(_file(item.nodeid), fixtures):
+            raise pytest.UsageError(why)
+    order = list(dict.fromkeys(lanes.LANE_OF.values()))
+    items.sort(key=lambda item: _turn(item, order))
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def _turn(item: pytest.Item, order: list[str]) -> int:
+    """Lanes one after the other, then other real tests, then all else."""
+    if lane := lanes.LANE_OF.get(_file(item.nodeid)):
+        return order.index(lane)
+    return len(order) + (item.get_closest_marker("real") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the session's fleet behind the last lane: what comes after needs none, and would share the cores with it."""
+    started = item.config.stash.get(FLEET, None)
+    if started is not None and nextitem is not None and _file(nextitem.nodeid) not in lanes.LANE_OF:
+        del item.config.stash[FLEET]
+        stop_fleet(started)
 
 
 def pytest_collection_finish() -> None:
@@ -81,11 +102,11 @@ def pytest_collection_finish() -> None:
 
 
 class Files(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """A file to a worker at a time, in the order of collection."""
+    """A file or a lane to a worker at a time, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "tests/e2e" if file in TOGETHER else file
+        return lanes.LANE_OF.get(file, file)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -98,14 +119,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files | None
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Upstream, east and west, ready; shared by the session, so leave its processes alone."""
     if running := os.environ.get(REUSE_VARIABLE):
         yield Fleet.load(Path(running))
         return
     started = start_fleet(tmp_path_factory.mktemp("fleet"))
+    request.config.stash[FLEET] = started
     yield started
-    stop_fleet(started)
+    if request.config.stash.get(FLEET, None) is not None:
+        stop_fleet(started)
 
 
 @pytest.fixture(scope="session")
