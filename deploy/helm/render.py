@@ -69,7 +69,9 @@ def copies() -> dict[Path, str]:
     }
 
 
-def template(helm: Path, chart: str, values: Mapping[str, str], *, file: Path | None = None) -> str:
+def template(
+    helm: Path, chart: str, values: Mapping[str, str], *, file: Path | None = None, namespace: str = NAMESPACE
+) -> str:
     """The manifests of a chart, without comments on where each comes from; the release is named as the chart.
 
     Args:
@@ -78,7 +80,7 @@ def template(helm: Path, chart: str, values: Mapping[str, str], *, file: Path | 
         GroundError: the values are refused, or the chart is broken; with helm's words.
     """
     sets = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
-    arguments = ["template", chart, str(CHARTS / chart), "--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+    arguments = ["template", chart, str(CHARTS / chart), "--namespace", namespace, "--kube-version", KUBERNETES]
     given = ["--values", str(file)] if file else []
     lines = _SOURCE.sub("", run(helm, [*arguments, *given, *sets])).splitlines()
     text = "\n".join(line.rstrip() for line in lines)

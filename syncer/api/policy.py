@@ -158,7 +158,10 @@ def target_role(resources: Accepted, *, name: str = "syncline-target") -> dict[s
         accepted.setdefault(group, set()).add(resource)
     for pattern in resources.deny:
         resource, _, group = pattern.partition(".")
-        accepted.get(group, set()).discard(resource)
+        if resource == "*":
+            accepted.pop(group, None)
+        else:
+            accepted.get(group, set()).discard(resource)
     rules = [
         {"apiGroups": [group], "resources": sorted(names), "verbs": _SYNC_VERBS}
         for group, names in sorted(accepted.items())

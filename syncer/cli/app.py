@@ -187,6 +187,9 @@ def target_remove(
         return
     if name is None:
         raise WrongUse("which target?", "Name it, or give --all: syncline get targets lists them.")
+    if target_kubeconfig is not None and not wait:
+        why = "the operator needs its identity there until the target is clean"
+        raise WrongUse(f"--target-kubeconfig and --no-wait: {why}", "Leave out one of them.")
     request = RemoveRequest(name, orphan, target_kubeconfig, timeout if wait else None)
     _run(remove(request, Access(kubeconfig, context)))
 
@@ -434,6 +437,10 @@ def kubeconfig_(
     access = Access(kubeconfig, context, hub)
     if upstream == (target is not None):
         raise WrongUse("say either TARGET or --upstream", "syncline kubeconfig --help shows examples of both.")
+    if target is not None and (server is not None or namespace != SYSTEM_NAMESPACE):
+        raise WrongUse("--server and --namespace go with --upstream", "A target is reached through the hub: --hub.")
+    if upstream and hub is not None:
+        raise WrongUse("--hub goes with a TARGET", "Where you reach a hosted upstream, --server says.")
     if target is not None:
         from syncer.cli.through import write_kubeconfig
 

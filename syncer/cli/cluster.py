@@ -27,6 +27,7 @@ _PATHS: Final[Mapping[str, str]] = {
     "Namespace": "/api/v1/namespaces/{name}",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts/{name}",
     "Secret": "/api/v1/namespaces/{namespace}/secrets/{name}",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps/{name}",
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}",
     "Role": _RBAC + "/namespaces/{namespace}/roles/{name}",
     "RoleBinding": _RBAC + "/namespaces/{namespace}/rolebindings/{name}",
@@ -35,6 +36,11 @@ _PATHS: Final[Mapping[str, str]] = {
     "ClusterRegistration": "/apis/" + API_VERSION + "/clusterregistrations/{name}",
     "SyncTarget": "/apis/" + API_VERSION + "/synctargets/{name}",
 }
+
+
+def is_ours(kind: str) -> bool:
+    """Whether `path_of` knows the kind."""
+    return kind in _PATHS
 
 
 def path_of(kind: str, name: str, namespace: str = "") -> str:

@@ -175,9 +175,14 @@ async def _context(client: ClusterClient) -> AsyncIterator[Finding]:
     operators = await _listed(client, "/apis/apps/v1/deployments", _OPERATORS)
     namespaces = await _listed(client, "/api/v1/namespaces", MANAGED_BY_LABEL)
     if operators:
-        where = f"{operators[0]['metadata']['namespace']}/{operators[0]['metadata']['name']}"
+        namespace = operators[0]["metadata"]["namespace"]
+        where = f"{namespace}/{operators[0]['metadata']['name']}"
         message = f"the operator runs in this cluster (Deployment {where}), but its upstream is another API server"
-        fix = "syncline kubeconfig --upstream > upstream.yaml (mode hosted), or choose the upstream with --context"
+        fix = (
+            f"Mode hosted: kubectl -n {namespace} port-forward service/syncline-upstream 6443, and beside it "
+            f"syncline kubeconfig --upstream -n {namespace} --server https://127.0.0.1:6443 > upstream.yaml; "
+            "else choose the upstream with --context"
+        )
         yield Finding("context", "error", message, fix)
     elif namespaces:
         name = namespaces[0]["metadata"]["name"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import sys
 import time
@@ -18,9 +19,9 @@ from urllib.parse import quote
 import yaml
 
 from syncer.api.crds import KINDS, crd
-from syncer.api.names import API_VERSION
+from syncer.api.names import API_VERSION, SYSTEM_NAMESPACE
 from syncer.cli.access import choose, open_client
-from syncer.cli.cluster import apply, patient
+from syncer.cli.cluster import apply, is_ours, patient
 from syncer.cli.errors import CliError, printable
 from syncer.cli.options import Access
 from syncer.errors import TransientError
@@ -32,6 +33,7 @@ from syncer.kube.credentials import ClusterCredentials
 _LABELS: Final = {"app.kubernetes.io/part-of": "syncline", "app.kubernetes.io/component": "upstream"}
 _TRIES: Final = 5  # another Job may write at the same time
 _AGAIN_SECONDS: Final = 0.5
+_INSTALLED: Final = "syncline-installed"  # ConfigMap upstream: what `install` applied last
 
 Secret = dict[str, Any]
 
@@ -127,15 +129,16 @@ def _data(secret: Secret) -> dict[str, bytes]:
 
 
 async def install(folders: Sequence[Path], timeout_seconds: float, access: Access) -> None:
-    """Apply the CRDs, and the manifests in the folders, as soon as the upstream answers.
+    """Apply the CRDs, and the manifests in the folders, as soon as the upstream answers; note last what was applied.
 
     Raises:
-        CliError: it does not answer in time, or a file holds no manifests.
+        CliError: it does not answer in time, or a folder or file holds no manifests.
     """
-    manifests = [crd(kind) for kind in KINDS]
-    for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
-            manifests += _manifests(path)
+    manifests = _wanted(folders)
+    digest = _digest(manifests)
+    if folders:  # they bring the namespace
+        metadata = {"name": _INSTALLED, "namespace": SYSTEM_NAMESPACE}
+        manifests.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"digest": digest}})
     async with open_client(choose(access.kubeconfig, access.context).access, name="upstream") as client:
         await _until_answered(client, ["/version"], timeout_seconds)
         for manifest in manifests:
@@ -143,34 +146,62 @@ async def install(folders: Sequence[Path], timeout_seconds: float, access: Acces
             sys.stdout.write(f"applied: {manifest['kind']}/{manifest['metadata']['name']}\n")
 
 
-async def wait(timeout_seconds: float, access: Access) -> None:
+async def wait(folders: Sequence[Path], timeout_seconds: float, access: Access) -> None:
     """Return as soon as the upstream has what `install` brings, seen with the operator's own identity.
 
+    Args:
+        folders: those of `install`: what it noted must be of the same content. Without, any version of the kinds does.
     Raises:
         CliError: not in time.
     """
+    digest = _digest(_wanted(folders)) if folders else ""
     paths = [f"/apis/{API_VERSION}/{model.plural}?limit=1" for model in KINDS]
     async with open_client(choose(access.kubeconfig, access.context).access, name="upstream") as client:
         await _until_answered(client, ["/api/v1/namespaces/kube-system", *paths], timeout_seconds)
+        if digest:
+            path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{_INSTALLED}"
+            await _until_answered(client, [path], timeout_seconds, digest=digest)
 
 
-async def _until_answered(client: ClusterClient, paths: Sequence[str], timeout_seconds: float) -> None:
-    """Ask for one after the other until each is there; says on stderr what it waits for."""
+async def _until_answered(
+    client: ClusterClient, paths: Sequence[str], timeout_seconds: float, *, digest: str = ""
+) -> None:
+    """Ask for one after the other until each is there, with this digest; says on stderr what it waits for."""
     deadline = time.monotonic() + timeout_seconds
     said = ""
     for path in paths:
         while True:
             try:
-                await client.get_json(path)
-                break
+                answer = await client.get_json(path)
+                if not digest or answer.get("data", {}).get("digest") == digest:
+                    break
+                lacking = "kinds and rights of this release are not applied yet"
             except (TransientError, errors.Forbidden, errors.NotFound) as error:
-                if time.monotonic() > deadline:
-                    text = f"the upstream was not ready within {timeout_seconds:g} s: {error}"
-                    raise CliError(text, "Read its log: kubectl logs syncline-upstream-0 -c apiserver") from error
-                if str(error) != said:
-                    said = str(error)
-                    sys.stderr.write(f"waiting: {printable(said)}\n")
-                await asyncio.sleep(_AGAIN_SECONDS)
+                lacking = str(error)
+            if time.monotonic() > deadline:
+                text = f"the upstream was not ready within {timeout_seconds:g} s: {lacking}"
+                logs = "Pod syncline-upstream-0, container apiserver, and Job syncline-upstream-install-N"
+                raise CliError(text, f"Read the logs of {logs}.")
+            if lacking != said:
+                said = lacking
+                sys.stderr.write(f"waiting: {printable(said)}\n")
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _wanted(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The CRDs, and all manifests of the folders."""
+    manifests = [crd(kind) for kind in KINDS]
+    for folder in folders:
+        files = sorted(folder.glob("*.yaml"))
+        if not files:
+            raise CliError(f"--manifests {folder}: no *.yaml files there", "Give a folder of Kubernetes YAML files.")
+        for path in files:
+            manifests += _manifests(path)
+    return manifests
+
+
+def _digest(manifests: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(manifests, sort_keys=True).encode()).hexdigest()
 
 
 def _manifests(path: Path) -> list[dict[str, Any]]:
@@ -181,4 +212,6 @@ def _manifests(path: Path) -> list[dict[str, Any]]:
         named = False
     if not named:
         raise CliError(f"{path} holds something else than manifests", "Give a folder of Kubernetes YAML files.")
+    if others := sorted({document["kind"] for document in found if not is_ours(document["kind"])}):
+        raise CliError(f"{path}: {', '.join(others)} is nothing that this installs", "kubectl apply -f takes any kind.")
     return found

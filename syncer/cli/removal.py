@@ -68,6 +68,9 @@ async def remove_all(orphan: bool, wait_seconds: float, access: Access) -> None:
             except errors.NotFound:  # our kinds are not there, so nothing of ours is
                 found = {"items": []}
             names = sorted(item["metadata"]["name"] for item in found["items"])
+            tunnelled = {one["metadata"]["name"] for one in found["items"] if "tunnel" in one["spec"]["connection"]}
+            direct = [name for name in names if name not in tunnelled]
+            hub_id = await cluster_uid(upstream.client) if direct else ""
             for name in names:
                 if orphan:
                     await patch_target(upstream.client, name, {"spec": {"deletion": "Orphan"}})
@@ -76,6 +79,9 @@ async def remove_all(orphan: bool, wait_seconds: float, access: Access) -> None:
             for name in names:
                 await _wait_gone(upstream.client, name, max(0.0, deadline - time.monotonic()), progress)
     emit(f"Targets removed: {', '.join(names)}." if names else "There are no targets.")
+    if direct:
+        left = f"ServiceAccount {SYSTEM_NAMESPACE}/{identity.identity_name(hub_id)} with its role"
+        emit(f"On {', '.join(direct)} remains {left}: target add made it.")
 
 
 async def _wait_gone(client: ClusterClient, name: str, seconds: float, progress: Progress) -> None:

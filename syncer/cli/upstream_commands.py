@@ -63,6 +63,10 @@ def install(
 
 
 def wait(
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="As `install` was told: wait until the same version of all is there."),
+    ] = None,
     timeout: options.Timeout = 120.0,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
@@ -77,4 +81,4 @@ def wait(
 
     from syncer.cli.hosted import wait as until_ready
 
-    asyncio.run(until_ready(timeout, Access(kubeconfig, context)))
+    asyncio.run(until_ready(tuple(manifests or ()), timeout, Access(kubeconfig, context)))

@@ -79,7 +79,8 @@ def secrets(
     hosts = server_names(namespace, names)
     server = _kept(present.get(SERVER, {}), authority, now, hosts=hosts)
     server = server or issue_server(authority, hosts, now=now, name=SERVICE)
-    account_key = present.get(SERVER, {}).get(ACCOUNT_KEY) or _key()
+    held = (present.get(name, {}).get(ACCOUNT_KEY) for name in (SERVER, CONTROLLERS))
+    account_key = next(filter(None, held), None) or _key()
     made: dict[str, dict[str, bytes]] = {
         AUTHORITY: _files(authority),
         SERVER: {**_files(server), CA: authority.certificate, ACCOUNT_KEY: account_key},

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
-from deploy.helm.render import template
+from deploy.helm.render import NAMESPACE, template
 from deploy.helm.tool import find_helm
 
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -18,7 +18,9 @@ Objects = dict[tuple[str, str], dict[str, Any]]
 class Render(Protocol):
     """`{(kind, name): manifest}` of a chart; `values` as for `--set`, `file` as for `--values`."""
 
-    def __call__(self, chart: str, values: dict[str, str] | None = None, file: Path | None = None) -> Objects: ...
+    def __call__(
+        self, chart: str, values: dict[str, str] | None = None, file: Path | None = None, namespace: str = NAMESPACE
+    ) -> Objects: ...
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +30,10 @@ def helm() -> Path:
 
 @pytest.fixture(scope="session")
 def render(helm: Path) -> Render:
-    def rendered(chart: str, values: dict[str, str] | None = None, file: Path | None = None) -> Objects:
-        documents = yaml.safe_load_all(template(helm, chart, values or {}, file=file))
+    def rendered(
+        chart: str, values: dict[str, str] | None = None, file: Path | None = None, namespace: str = NAMESPACE
+    ) -> Objects:
+        documents = yaml.safe_load_all(template(helm, chart, values or {}, file=file, namespace=namespace))
         return {(one["kind"], one["metadata"]["name"]): one for one in documents}
 
     return rendered

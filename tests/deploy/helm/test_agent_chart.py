@@ -65,6 +65,10 @@ def test_helm_lint_finds_nothing(helm: Path) -> None:
         ({"target": "East"}, "at '/target'"),
         ({"target": "a" * 41}, "at '/target'"),
         ({"hub.cahash": "x"}, "additional properties 'cahash' not allowed"),
+        (
+            {"accept.allow": "{*.example.com}", "accept.deny": "{widgets.example.com}"},
+            "accept.deny: widgets.example.com is one of accept.allow *.example.com",
+        ),
     ],
 )
 def test_wrong_and_missing_values_are_refused_with_the_place(render: Render, values: dict[str, str], said: str) -> None:
@@ -84,6 +88,11 @@ def test_wrong_and_missing_values_are_refused_with_the_place(render: Render, val
                 "accept.deny": "{secrets,jobs.batch,namespaces}",
             },
             AcceptedResources(allow=("widgets.example.com", "*.example.org", "nodes"), deny=("secrets", "jobs.batch")),
+            {},
+        ),
+        (
+            {"accept.allow": "{*.example.org}", "accept.deny": "{*.apps,*,*.example.org}"},
+            AcceptedResources(allow=("*.example.org",), deny=("*.apps", "*", "*.example.org")),
             {},
         ),
         (
@@ -147,3 +156,19 @@ def test_without_a_token_it_goes_on_with_its_credentials(helm: Path) -> None:
     text = run(helm, ["template", "syncline-agent", str(CHARTS / "syncline-agent"), "--is-upgrade", *sets])
     assert "--token-file" not in text
     assert "--credentials-secret=" in text
+
+
+def test_a_list_of_users_names_them_in_the_role(render: Render) -> None:
+    """S73: whoever has the agent's token can be none but these."""
+    objects = render("syncline-agent", {**GIVEN, "people.users": "{bob,alice}"})
+    assert rendered_policy(objects).people.users == ("bob", "alice")
+    rules = objects["ClusterRole", "syncline-agent-syncline-system"]["rules"]
+    (users,) = [rule for rule in rules if rule.get("resources") == ["users"]]
+    assert (users["resourceNames"], users["verbs"]) == (["alice", "bob"], ["impersonate"])
+
+
+def test_the_network_policy_lets_the_agent_dial_its_hubs_and_its_proxy(render: Render) -> None:
+    """S72: whatever port they have."""
+    values = {"hub.url": r"https://10.0.0.9:30443\,https://hub.example", "proxy.url": "http://proxy.example:3128"}
+    spec = render("syncline-agent", {**GIVEN, **values})["NetworkPolicy", "syncline-agent"]["spec"]
+    assert {entry["port"] for rule in spec["egress"] for entry in rule["ports"]} == {53, 443, 3128, 6443, 8443, 30443}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,9 @@ def test_helm_lint_finds_nothing(helm: Path, mode: str) -> None:
         ("hub.ingress.enabled", "true", "set hub.externalURL"),
         ("serviceMonitor.enabled", "true", "needs serviceMonitor.tokenSecret.name"),
         ("nonsense", "1", "additional properties 'nonsense' not allowed"),
+        ("upstream.hosted.resources.ectd.limits.memory", "1Gi", "additional properties 'ectd' not allowed"),
+        ("upstream.hosted.service.annotations.foo", "1", "at '/upstream/hosted/service/annotations/foo'"),
+        ("hub.service.nodePort", "30443", "hub.service.nodePort needs hub.service.type NodePort or LoadBalancer"),
     ],
 )
 def test_wrong_values_are_refused_with_the_place(render: Render, path: str, value: str, said: str) -> None:
@@ -87,11 +91,14 @@ def test_mode_external_keeps_to_its_kubeconfig(render: Render) -> None:
     assert "--webhook-url=https://hooks.example" in _arguments(with_webhooks)
 
 
-def test_crds_outlive_an_uninstall(render: Render) -> None:
-    """Their end would take every placement along."""
-    for (kind, _), manifest in render("syncline", HOST).items():
+@pytest.mark.parametrize("namespace", ["syncline-system", "elsewhere"])
+def test_kinds_and_credentials_outlive_an_uninstall(render: Render, namespace: str) -> None:
+    """The end of a CRD would take every placement along, that of the namespace all authorities and kubeconfigs."""
+    objects = render("syncline", HOST, namespace=namespace)
+    assert (("Namespace", "syncline-system") in objects) == (namespace == "elsewhere")
+    for (kind, _), manifest in objects.items():
         kept = manifest["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
-        assert kept == (kind == "CustomResourceDefinition")
+        assert kept == (kind in ("CustomResourceDefinition", "Namespace"))
 
 
 def test_a_digest_wins_over_the_tag(render: Render) -> None:
@@ -128,3 +135,50 @@ def test_cleanup_is_a_hook_with_rights_of_its_own(render: Render) -> None:
     selector = objects["Service", "syncline-hub"]["spec"]["selector"]
     job = objects["Job", "syncline-cleanup"]["spec"]["template"]["metadata"]["labels"]
     assert not selector.items() <= job.items()
+
+
+def test_the_network_policy_lets_out_what_the_values_say(render: Render) -> None:
+    """S72: the proxy's port comes by itself; nobody may ask for metrics where nobody is listed."""
+    values = {"proxy.url": "http://proxy.example:3128", "networkPolicy.metricsFrom": "null"}
+    spec = render("syncline", values)["NetworkPolicy", "syncline-operator"]["spec"]
+    assert {3128, 443, 6443} <= egress(spec)
+    assert all(rule["ports"] != [{"port": "http"}] for rule in spec["ingress"])
+    spec = render("syncline")["NetworkPolicy", "syncline-operator"]["spec"]
+    assert [rule["from"] for rule in spec["ingress"] if rule["ports"] == [{"port": "http"}]] == [
+        [{"namespaceSelector": {}}]
+    ]
+    assert egress(spec) == {53, 443, 6443, 8443}
+
+
+def egress(spec: dict[str, Any]) -> set[int]:
+    """Ports of a NetworkPolicy's egress."""
+    return {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
+
+
+@pytest.mark.parametrize(
+    ("size", "quota"),
+    [("8Gi", 6442450944), ("512Mi", 402653184), ("1.5Gi", 1207959552), ("1Ti", 8589934592), ("20Gi", 8589934592)],
+)
+def test_etcd_keeps_off_the_end_of_its_disk(render: Render, size: str, quota: int) -> None:
+    objects = render("syncline", {"upstream.hosted.storage.size": size})
+    (etcd,) = objects["StatefulSet", "syncline-upstream"]["spec"]["template"]["spec"]["initContainers"]
+    assert f"--quota-backend-bytes={quota}" in etcd["command"]
+
+
+def notes(helm: Path, values: dict[str, str]) -> str:
+    """What a user reads after the installation."""
+    sets = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
+    where = ["--namespace", "elsewhere", "--dry-run=client"]
+    return run(helm, ["install", "syncline", str(CHARTS / "syncline"), *where, *sets]).partition("NOTES:")[2]
+
+
+def test_the_notes_lead_to_an_upstream_that_a_desk_reaches(helm: Path) -> None:
+    said = notes(helm, {})
+    assert "kubectl -n elsewhere port-forward service/syncline-upstream 6443" in said
+    assert "syncline kubeconfig --upstream -n elsewhere --server https://127.0.0.1:6443 > upstream.yaml" in said
+
+
+def test_the_notes_of_an_external_upstream_say_which_webhooks_stay(helm: Path) -> None:
+    left = "delete validatingwebhookconfiguration,mutatingwebhookconfiguration syncline.io"
+    assert left in notes(helm, {**EXTERNAL, "webhooks.url": "https://hooks.example"})
+    assert left not in notes(helm, EXTERNAL)

@@ -46,8 +46,8 @@ def test_an_upgrade_keeps_every_object(installed: InCluster, room: str, measured
     before = installed.uids(room)
     pods = {pod["metadata"]["uid"] for pod in installed.pods("upstream", "operator")}
     installed.helm(
-        "upstream", "upgrade", "syncline", str(CHARTS / "syncline"), "--reuse-values", "--set=logLevel=debug", "--wait",
-        f"--timeout={INSTALL_SECONDS:g}s",
+        "upstream", "upgrade", "syncline", str(CHARTS / "syncline"), "--reset-then-reuse-values", "--wait",
+        "--set=logLevel=debug", f"--timeout={INSTALL_SECONDS:g}s",
     )  # fmt: skip
     wait_until(
         lambda: not pods & {pod["metadata"]["uid"] for pod in installed.pods("upstream", "operator")},

@@ -58,6 +58,7 @@ def test_allow_and_deny_change_the_role() -> None:
     granted = _granted(preset="None", allow=["widgets.example.com", "*.other.io"], deny=["secrets"])
     assert granted == {"": {"namespaces"}, "example.com": {"widgets"}, "other.io": {"*"}}
     assert "secrets" not in _granted(deny=["secrets"])[""]
+    assert "apps" not in _granted(deny=["*.apps"])
 
 
 def test_the_lists_do_not_overlap() -> None:

@@ -285,6 +285,7 @@ def test_debug_shows_the_traceback_and_still_no_secret(
         ([], "which target?"),
         (["east", "--all"], "--all takes no name"),
         (["--all", "--no-wait"], "--all takes no name"),
+        (["east", "--no-wait", "--target-kubeconfig", "f"], "--target-kubeconfig and --no-wait"),
     ],
 )
 def test_target_remove_takes_one_or_all(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

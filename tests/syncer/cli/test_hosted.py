@@ -44,7 +44,8 @@ def _secrets(fleet: Fleet, namespace: str) -> dict[str, Any]:
     return {item["metadata"]["name"]: item for item in orjson.loads(found.stdout)["items"]}
 
 
-def test_kinds_and_rights_are_applied_again_and_again(fleet: Fleet, cli: Cli) -> None:
+def test_kinds_and_rights_are_applied_again_and_again(fleet: Fleet, cli: Cli, tmp_path: Path) -> None:
+    """And an operator of another release waits for its own."""
     config = fleet.upstream.kubeconfig
     run = ("upstream", "install", "--kubeconfig", config, "--manifests", ROOT / "deploy" / "rbac")
     for _ in range(2):
@@ -53,6 +54,15 @@ def test_kinds_and_rights_are_applied_again_and_again(fleet: Fleet, cli: Cli) ->
         assert "applied: CustomResourceDefinition/placements.syncline.io" in done.out
         assert "applied: ClusterRole/syncline-operator" in done.out
     assert cli("upstream", "wait", "--kubeconfig", config).code == 0
+    rights = ("--manifests", ROOT / "deploy" / "rbac")
+    assert cli("upstream", "wait", "--kubeconfig", config, *rights).code == 0
+    newer = tmp_path / "rbac"
+    newer.mkdir()
+    text = (ROOT / "deploy" / "rbac" / "operator.yaml").read_text()
+    (newer / "operator.yaml").write_text(text.replace("verbs: [get, list, watch, patch]", "verbs: [get, list]"))
+    behind = cli("upstream", "wait", "--kubeconfig", config, "--manifests", newer, "--timeout", "0.2")
+    assert behind.code == 1
+    assert "kinds and rights of this release are not applied yet" in behind.err
 
 
 def test_an_upstream_that_lacks_kinds_or_rights_is_waited_for(cli: Cli, upstream: FakeServer) -> None:
@@ -89,3 +99,14 @@ def test_a_file_of_something_else_is_named(cli: Cli, upstream: FakeServer, tmp_p
     done = cli("upstream", "install", "--manifests", folder)
     assert done.code == 1
     assert "values.yaml holds something else than manifests" in done.err
+    (folder / "values.yaml").write_text("{kind: Deployment, metadata: {name: web}}\n")
+    done = cli("upstream", "install", "--manifests", folder)
+    assert (done.code, "values.yaml: Deployment is nothing that this installs" in done.err) == (1, True)
+
+
+def test_a_folder_without_manifests_is_an_error(cli: Cli, upstream: FakeServer, tmp_path: Path) -> None:
+    """A misspelt one would bring no rights, and say nothing."""
+    done = cli("upstream", "install", "--manifests", tmp_path / "rbca")
+    assert done.code == 1
+    assert "rbca: no *.yaml files there" in done.err
+    assert not upstream.asked

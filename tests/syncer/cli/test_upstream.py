@@ -67,6 +67,20 @@ def test_either_a_target_or_the_upstream_is_meant(cli: Cli, given: list[str]) ->
     assert "TARGET or --upstream" in done.err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["west", "--server", "https://h"], "--server and --namespace go with --upstream"),
+        (["west", "-n", "shop"], "--server and --namespace go with --upstream"),
+        (["--upstream", "--hub", "https://h"], "--hub goes with a TARGET"),
+    ],
+)
+def test_an_option_without_effect_is_refused(cli: Cli, given: list[str], said: str) -> None:
+    done = cli("kubeconfig", *given)
+    assert done.code == 2
+    assert said in done.err
+
+
 @pytest.mark.parametrize("server", ["http://127.0.0.1:6443", "127.0.0.1", "https://"])
 def test_a_credential_never_leaves_in_clear_text(cli: Cli, upstream: FakeServer, server: str) -> None:
     upstream.routes[SECRET.format("syncline-system")] = hosted()

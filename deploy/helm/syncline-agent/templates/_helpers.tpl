@@ -39,13 +39,20 @@ app.kubernetes.io/part-of: syncline
 {{- $synced := index $policy.sync 0 -}}
 {{- $deny := without .Values.accept.deny "namespaces" -}}
 {{- $accepted := list -}}
-{{- range concat $synced.resources .Values.accept.allow | uniq }}{{ if not (has . $deny) }}{{ $accepted = append $accepted . }}{{ end }}{{ end -}}
+{{- range $kind := concat $synced.resources .Values.accept.allow | uniq -}}
+{{- $group := regexReplaceAll "^[^.]*" $kind "" -}}
+{{- if and (hasPrefix "*" $kind) (not (has $kind $deny)) -}}
+{{- range $deny }}{{ if eq $group (regexReplaceAll "^[^.]*" . "") }}{{ fail (printf "accept.deny: %s is one of accept.allow %s, and a role cannot leave it out: allow the kinds by name" . $kind) }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if and (not (has $kind $deny)) (or (eq $kind "namespaces") (not (has (printf "*%s" $group) $deny))) }}{{ $accepted = append $accepted $kind }}{{ end -}}
+{{- end -}}
 {{- $_ := set $synced "resources" $accepted -}}
 {{- $rules := list -}}
 {{- range $policy.people.rules }}{{ if or $.Values.people.channels (not (has "pods/exec" .resources)) }}{{ $rules = append $rules . }}{{ end }}{{ end -}}
 {{- if not .Values.people.enabled }}{{ $rules = list }}{{ end -}}
 {{- $_ := set $policy.people "rules" $rules -}}
 {{- with .Values.people.groups }}{{ $_ := set $policy.people "groups" . }}{{ end -}}
+{{- with .Values.people.users }}{{ $_ := set $policy.people "users" . }}{{ end -}}
 {{ toYaml $policy }}
 {{- end -}}
 {{- end }}
@@ -95,4 +102,15 @@ app.kubernetes.io/part-of: syncline
 - nonResourceURLs: {{ sortAlpha . | toJson }}
   verbs: [get]
 {{- end }}
+{{- end }}
+
+{{/* Ports that it dials, with commas: those of the values, and those of the URLs. */}}
+{{- define "syncline-agent.egressPorts" -}}
+{{- $ports := .Values.networkPolicy.egressPorts -}}
+{{- range append (splitList "," .Values.hub.url) .Values.proxy.url -}}
+{{- $host := get (urlParse .) "host" -}}
+{{- if regexMatch ":[0-9]+$" $host }}{{ $ports = append $ports (regexReplaceAll "^.*:" $host "" | int) }}{{ else if $host }}{{ $ports = append $ports (ternary 80 443 (hasPrefix "http:" .)) }}{{ end -}}
+{{- end -}}
+{{- $numbers := list }}{{ range $ports }}{{ $numbers = append $numbers (. | int) }}{{ end -}}
+{{- $numbers | uniq | join "," -}}
 {{- end }}

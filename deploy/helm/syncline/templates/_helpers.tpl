@@ -119,3 +119,14 @@ app.kubernetes.io/name: syncline
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: cleanup
 {{- end }}
+
+{{/* Ports that it dials, with commas: those of the values, and those of the URLs. */}}
+{{- define "syncline.egressPorts" -}}
+{{- $ports := .Values.networkPolicy.egressPorts -}}
+{{- range list .Values.proxy.url -}}
+{{- $host := get (urlParse .) "host" -}}
+{{- if regexMatch ":[0-9]+$" $host }}{{ $ports = append $ports (regexReplaceAll "^.*:" $host "" | int) }}{{ else if $host }}{{ $ports = append $ports (ternary 80 443 (hasPrefix "http:" .)) }}{{ end -}}
+{{- end -}}
+{{- $numbers := list }}{{ range $ports }}{{ $numbers = append $numbers (. | int) }}{{ end -}}
+{{- $numbers | uniq | join "," -}}
+{{- end }}

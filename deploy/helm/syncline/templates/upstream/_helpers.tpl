@@ -62,3 +62,10 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
+
+{{/* Bytes that etcd may take of a disk of the size: three quarters, at most the 8 GiB that it is made for. What is beyond
+     its quota is refused with an alarm; a full disk ends it. */}}
+{{- define "syncline.etcdQuota" -}}
+{{- $unit := get (dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) (regexFind "[MGT]i$" .) -}}
+{{- min 8589934592 (mulf (regexFind "^[0-9.]+" .) $unit 0.75 | int64) -}}
+{{- end }}
