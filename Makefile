@@ -69,9 +69,9 @@ verify: $(READY) ## fail when a generated file, a rendered manifest or docs/test
 	$(BIN)/python -m tests.ids --check
 	$(BIN)/python -m deploy.helm --check
 
-e2e: $(READY) ## end to end: PROVIDER=local on fake nodes; PROVIDER=kind installs image and charts on three kind clusters
-	@$(GROUND) assets > /dev/null
-	@$(BIN)/python -m tests.e2e $(PROVIDER) -- $(if $(filter local,$(PROVIDER)),-n $(WORKERS) --dist loadfile) $(ARGS)
+e2e: $(READY) ## end to end: PROVIDER=local on fake nodes; kind: image and charts on three kind clusters; existing: on yours
+	@$(if $(filter existing,$(PROVIDER)),,$(GROUND) assets > /dev/null)
+	@$(BIN)/python -m tests.e2e $(if $(UPSTREAM),--upstream $(UPSTREAM) --targets $(TARGETS)) $(PROVIDER) -- $(if $(filter local,$(PROVIDER)),-n $(WORKERS) --dist loadfile) $(ARGS)
 
 nightly: $(READY) ## what takes long: MINUTES of churn over failing links, then faults that last, 1,000 agents, 10,000 histories
 	@$(GROUND) assets > /dev/null

@@ -31,6 +31,15 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def signing_request(common_name: str, organizations: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return a new key and a request for a client certificate, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name), *names])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return _key_pem(key), request.public_bytes(serialization.Encoding.PEM)
+
+
 def signing_key() -> tuple[bytes, bytes]:
     """Make a key for service account tokens: (private PEM, public PEM)."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -89,6 +89,8 @@ def controller_manager(binary: Path, cluster: ClusterPlan) -> list[str]:
         f"--cert-dir={pki}",
         f"--root-ca-file={pki}/ca.crt",
         f"--service-account-private-key-file={pki}/sa.key",
+        f"--cluster-signing-cert-file={pki}/ca.crt",
+        f"--cluster-signing-key-file={pki}/ca.key",
         "--use-service-account-credentials=true",
         _OPEN_PATHS,
         "--kube-api-qps=2000",

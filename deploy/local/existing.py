@@ -41,14 +41,14 @@ class ExistingProvider:
             name: self._cluster(name, request.kubeconfigs[name].expanduser(), assets / "kubectl")
             for name in (UPSTREAM, *request.targets)
         }
-        write_kubeconfigs(self.folder, clusters, request.users)
-        upstream = clusters.pop(UPSTREAM)
-        fleet = Fleet(self.folder, "existing", upstream, clusters, assets, request.as_json())
+        targets = {name: cluster for name, cluster in clusters.items() if name != UPSTREAM}
+        fleet = Fleet(self.folder, "existing", clusters[UPSTREAM], targets, assets, request.as_json())
         for name in fleet.clusters:
             version = fleet.kubectl(name, "get", "--raw=/version", "--request-timeout=10s", timeout_seconds=20)
             report(f"{name} answers: {' '.join(version.stdout.split())[:80]}")
         self.table.ensure_supervisor()
         fleet.save()
+        write_kubeconfigs(self.folder, clusters, request.users)  # users ask the clusters for certificates
         return fleet
 
     def down(self, report: Report) -> None:

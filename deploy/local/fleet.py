@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import signal
 import subprocess
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deploy.local import kubeconfigs
 from deploy.local.api import wait_ready
-from deploy.local.certificates import Authority, KeyPair
+from deploy.local.certificates import Authority, KeyPair, signing_request
 from deploy.local.errors import GroundError
 from deploy.local.files import write_atomically, write_json
 from deploy.local.processes import ETCD, ProcessTable, Record, end, kill
 
 FLEET_FILE = "fleet.json"
+_SIGNER = "kubernetes.io/kube-apiserver-client"
+_SIGNER_SECONDS = 5.0  # those of kube-controller-manager take less than one
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Cluster:
     def user(self, name: str, *, groups: Sequence[str] = ()) -> Path:
         """Return a kubeconfig of a plain user, who has no rights but those that RBAC gives to the name and groups.
 
-        Where we hold the cluster's CA it carries a client certificate, else it impersonates through the admin.
+        It carries a client certificate: by the cluster's CA where we hold that, else by a CertificateSigningRequest
+        that the admin approves. Where nothing signs those, it impersonates through the admin.
         """
         path = self.kubeconfig.parent / "users" / f"{'.'.join([name, *groups])}.kubeconfig"
         if path.exists():
@@ -68,11 +75,36 @@ class Cluster:
             issued = Authority(pair).issue(name, now=now, organizations=groups)
             endpoint = kubeconfigs.Endpoint(self.server, pair.certificate)
             config = kubeconfigs.kubeconfig(self.name, endpoint, issued, user=name)
+        elif signed := self._signed(name, groups):
+            parts = {"client-certificate-data": signed.certificate, "client-key-data": signed.key}
+            user = {part: base64.b64encode(text).decode() for part, text in parts.items()}
+            config = admin | {"users": [{"name": admin["users"][0]["name"], "user": user}]}
         else:
             config = admin
             config["users"][0]["user"] |= {"as": name, "as-groups": ["system:authenticated", *groups]}
         write_atomically(path, kubeconfigs.as_text(config))
         return path
+
+    def _signed(self, name: str, groups: Sequence[str]) -> KeyPair | None:
+        """What the cluster's own signer gives; None where there is none, or where it does not sign such a user."""
+        kubectl = partial(Fleet.load(self.fleet_folder).kubectl, self.name)
+        key, request = signing_request(name, groups)
+        named = f"syncline-{uuid.uuid4()}"
+        spec = {"request": base64.b64encode(request).decode(), "signerName": _SIGNER, "usages": ["client auth"]}
+        manifest = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": spec}
+        created = kubectl("create", "-f", "-", stdin=json.dumps(manifest | {"metadata": {"name": named}}), check=False)
+        if created.returncode != 0:
+            return None
+        try:
+            kubectl("certificate", "approve", named)
+            deadline = time.monotonic() + _SIGNER_SECONDS
+            while time.monotonic() < deadline:
+                if text := kubectl("get", "csr", named, "-o", "jsonpath={.status.certificate}").stdout:
+                    return KeyPair(base64.b64decode(text), key)
+                time.sleep(0.2)
+        finally:
+            kubectl("delete", "csr", named)
+        return None
 
     def stop(self, component: str = "apiserver") -> None:
         """Freeze a process (SIGSTOP): it holds its connections and answers nothing."""

@@ -1,8 +1,9 @@
-"""`python -m tests.e2e local|kind`: end to end on a provider's clusters; `make e2e PROVIDER=…` is a thin layer over it.
+"""`python -m tests.e2e local|kind|existing`: end to end on a provider's clusters; `make e2e PROVIDER=…` runs it.
 
 local  tests/e2e on control planes with fake nodes, and then a list of what only real containers can show.
 kind   tests/e2e/kind on three kind clusters that are made for it: image and charts as a user installs them, targets
        that the hub cannot dial. They are taken down again, and the machine must then be as it was before.
+existing  those of tests/e2e that break no process, on clusters of yours; what they installed is taken away after them.
 
 Exit status: that of pytest; 1 too where clusters, image or helm cannot be had, or something was left behind.
 """
@@ -23,12 +24,14 @@ from pathlib import Path
 from deploy.helm.tool import find_helm
 from deploy.image import build
 from deploy.image.archive import ImageArchive
+from deploy.local.cli import parse_request
 from deploy.local.errors import GroundError
 from deploy.local.kind import traces, ways
 from deploy.local.kind.nodeimage import image_folder
 from deploy.local.kind.provider import MARK, KindProvider, command_environment, load
 from deploy.local.kind.site import Site
 from deploy.local.plan import FleetRequest
+from tests.e2e import existing
 from tests.ids import ROOT
 from tests.support.incluster import ARCHIVE_VARIABLE, HELM_VARIABLE, IMAGE_VARIABLE
 
@@ -120,7 +123,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.e2e", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("provider", choices=("local", "kind"))
+    parser.add_argument("provider", choices=("local", "kind", "existing"))
+    parser.add_argument("--upstream", type=Path, metavar="FILE", help="existing: upstream's kubeconfig")
+    parser.add_argument("--targets", default="", metavar="east=FILE,west=FILE", help="existing: those of the targets")
     parser.add_argument("--if-possible", action="store_true", help="kind: exit 0, saying why, where it cannot run")
     parser.add_argument("--minutes", type=float, help="with --if-possible: the time that is left for it")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
@@ -132,6 +137,9 @@ def main() -> int:
         return 0
     os.environ[ways.WAY_VARIABLE] = "built"  # its nodes have the images that the tests run
     try:
+        if given.provider == "existing":
+            request = parse_request(given.targets, given.upstream, light=False, nodes=0)
+            return existing.run(request, given.arguments, say)
         return run_kind(given.arguments)
     except GroundError as error:
         say(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
