@@ -71,8 +71,8 @@ def _remove(fleet: Fleet, say: Callable[[str], None]) -> None:
         raise GroundError(f"targets could not be removed: {done.stderr.strip()[:500]}", hint="look at them upstream")
     for name in fleet.clusters:
         fleet.kubectl(name, "delete", "-f", str(SHOP / "crd"), *wait, timeout_seconds=REMOVE_SECONDS)
-    for folder in ("crds", "rbac"):
-        fleet.kubectl(UPSTREAM, "delete", "-f", str(ROOT / "deploy" / folder), *wait, timeout_seconds=REMOVE_SECONDS)
+    for part in ("crds", "rbac"):
+        fleet.kubectl(UPSTREAM, "delete", "-f", str(ROOT / "deploy" / part), *wait, timeout_seconds=REMOVE_SECONDS)
     for name in fleet.targets:
         for kind in ("clusterrolebinding", "clusterrole"):
             found = fleet.kubectl(name, "get", kind, "-o", "name").stdout.split()
