@@ -332,6 +332,8 @@ class Aggregator:
             return False
         if not report.present:
             return report.reason == NOT_THERE
+        if self._rules.generational is None and not compact(report.status, zeros=self._rules.typed):
+            return True
         return self._rules.generational is True and report.observed_generation < report.source_generation
 
     def _digest(self, status: Mapping[str, Any]) -> bytes:

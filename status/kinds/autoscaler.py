@@ -1,4 +1,8 @@
-"""HorizontalPodAutoscaler: sums of replicas, worst conditions."""
+"""HorizontalPodAutoscaler: sums of replicas, worst conditions.
+
+The API server gives it no `metadata.generation` and its controller writes no `observedGeneration`,
+so its conditions are the only sign that it has been looked at.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,12 @@ class AutoscalerRules(KindRules):
     counters = ("currentReplicas", "desiredReplicas")
     fields = frozenset({*counters, "observedGeneration", "lastScaleTime", "currentMetrics", "conditions"})
     base_conditions = ("AbleToScale", "ScalingActive")
+    generational = None
 
     def health(self, manifest: Mapping[str, Any], status: Mapping[str, Any], *, observed: bool) -> Verdict:
-        if not observed:
-            return NOT_OBSERVED
         given = judgements(status)
+        if not observed or not given:
+            return NOT_OBSERVED
         for kind in ("AbleToScale", "ScalingActive"):
             said = given.get(kind)
             if said is not None and said.status == FALSE:

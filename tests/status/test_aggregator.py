@@ -27,6 +27,7 @@ from tests.status.builders import (
     source,
 )
 
+AUTOSCALER = ("autoscaling", "HorizontalPodAutoscaler")
 MISSING: dict[str, Any] = {"target_uid": "uid-west", "source_uid": "u-1", "now": 0.0}
 
 
@@ -51,6 +52,21 @@ def test_a_new_object_that_no_controller_has_looked_at_says_nothing_yet() -> Non
     assert made.status(source({"replicas": 6}), now=NOW) is not None, "one that was there has lost its replicas"
     made.put(reported("east", deployment(3, available=0)))
     assert merged(made, source())["unavailableReplicas"] == 3
+
+
+def test_an_autoscaler_is_ready_without_any_generation() -> None:
+    """An API server gives it none and its controller reports none: its conditions tell that it was looked at."""
+    made = Aggregator(AUTOSCALER, "u-1")
+    made.expect({"east": Expected(0)})
+    untouched = {"metadata": {"name": "web"}, "status": {"desiredReplicas": 0, "currentMetrics": None}}
+    made.put(reported("east", untouched, AUTOSCALER, generation=0))
+    assert (made.status(source(generation=0), now=NOW), made.slots()[0].ready) == (None, False)
+    said = {"desiredReplicas": 2, "conditions": [condition("AbleToScale", "True"), condition("ScalingActive", "True")]}
+    made.put(reported("east", {**untouched, "status": said}, AUTOSCALER, generation=0))
+    status = merged(made, source(generation=0))
+    assert (status["desiredReplicas"], "observedGeneration" in status) == (2, False)
+    assert conditions(status)["AbleToScale"]["status"] == "True"
+    assert (made.slots()[0].ready, made.slots()[0].health) == (True, Health.HEALTHY)
 
 
 def test_what_is_known_of_a_new_object_is_told_at_once() -> None:

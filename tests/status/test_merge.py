@@ -254,7 +254,7 @@ def test_disrupted_pods_are_told_per_target() -> None:
 
 def test_an_autoscaler_keeps_its_metrics_only_alone() -> None:
     metric = {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 3}}}
-    said = {"observedGeneration": 1, "currentReplicas": 2, "desiredReplicas": 3, "currentMetrics": [metric]}
+    said = {"currentReplicas": 2, "desiredReplicas": 3, "currentMetrics": [metric]}
     kind = ("autoscaling", "HorizontalPodAutoscaler")
     assert merge(kind, east={**said, "lastScaleTime": "2026-11-21T08:00:00Z"})["currentMetrics"] == [metric]
     status = merge(kind, east=said, west={**said, "lastScaleTime": "2026-11-21T08:00:00Z"})

@@ -120,7 +120,6 @@ MORE: Mapping[str, list[dict[str, Any]]] = {
     ],
     "hpa": [
         {
-            "observedGeneration": 1,
             "currentReplicas": 2,
             "desiredReplicas": 3,
             "lastScaleTime": "2026-11-21T08:00:00Z",
