@@ -13,7 +13,7 @@ from syncer.errors import TerminalError
 from syncer.placement.division import divide
 from syncer.placement.targets import TargetState
 from syncer.transform.skip import skip_reason
-from syncer.transform.split import Split, totals
+from syncer.transform.split import Split, share, totals
 
 JOB = GroupKind("batch", "Job")
 POD = GroupKind("", "Pod")
@@ -183,7 +183,7 @@ def _divide(
         shares = {field: divide(total, weights, before.get(field)) for field, total in numbers.items()}
         source.shares[uid] = shares
         for target in weights:
-            split = Split(**{field: share.get(target, 0) for field, share in shares.items()})
+            split = share(whole, {field: parts.get(target, 0) for field, parts in shares.items()})
             assignments[target] = Assignment(uid, split)
     for uid in source.shares.keys() - dividing:
         del source.shares[uid]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from syncer.api.keys import GroupKind
@@ -35,12 +36,20 @@ def totals(manifest: Manifest, kind: GroupKind) -> Split | None:
             raise TerminalError(
                 Reason.INVALID, "an Indexed Job cannot be divided between targets", pointer="/spec/completionMode"
             )
-        completions = spec.get("completions")
-        return Split(
-            parallelism=_count(spec.get("parallelism")),
-            completions=None if completions is None else _count(completions),
-        )
+        parallelism, completions = spec.get("parallelism"), spec.get("completions")
+        queue = completions is None and parallelism is not None  # the API's words: no fixed number of completions
+        return Split(parallelism=_count(parallelism), completions=None if queue else _count(completions))
     return Split(replicas=_count(spec.get("replicas"))) if kind in SCALABLE else None
+
+
+def share(whole: Split, numbers: Mapping[str, int]) -> Split:
+    """One target's part of `whole`, of numbers that are divided.
+
+    A Job without a worker never ends, and neither would the whole: each target has one at least, so that a small
+    `parallelism` is exceeded rather than its sum kept. One that is paused upstream is paused everywhere.
+    """
+    split = Split(**numbers)
+    return split._replace(parallelism=1) if whole.parallelism and split.parallelism == 0 else split
 
 
 def split_draft(draft: Draft, kind: GroupKind, split: Split) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncer.api.keys import GroupResource
 from syncer.api.names import Reason
@@ -15,10 +17,12 @@ from syncer.engine.situation import Held, Situation, Wanted
 from syncer.engine.state import Source
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.objects import decode_object
-from tests.syncer.engine.worlds import DEPLOYMENTS, Mirror, Realm, Served, deployment
+from tests.syncer.engine.worlds import DEPLOYMENTS, JOBS, Mirror, Realm, Served, deployment
 
 HERE = GroupResource("apps", "deployments")
 DIVIDE = {"mode": "Divide"}
+WEIGHTS = st.dictionaries(st.sampled_from(["east", "north", "south", "west"]), st.integers(1, 9), min_size=1)
+NUMBERS = st.fixed_dictionaries({}, optional={"parallelism": st.integers(0, 9), "completions": st.integers(0, 9)})
 
 
 def mirror(realm: Realm, target: str) -> Mirror:
@@ -146,3 +150,24 @@ def test_a_target_that_does_not_serve_the_kind_is_not_waited_for() -> None:
     realm.place(replicas=DIVIDE)
     stands(realm, "east", 2)
     assert not a_source(realm, 3).plan.awaits
+
+
+@given(weights=WEIGHTS, spec=NUMBERS)
+def test_every_target_can_end_its_part_of_a_job(weights: dict[str, int], spec: dict[str, int]) -> None:
+    """A Job without workers is paused: the merged one would never end. Paused upstream it is paused everywhere."""
+    realm = Realm()
+    for name in weights:
+        realm.target(name)
+    realm.place(replicas={**DIVIDE, "weights": {"static": weights}})
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
+    source = realm.put(JOBS, manifest)
+    assert source is not None
+    splits = [a.split for a in source.plan.assignments.values() if a.split is not None]
+    assert len(splits) == len(weights)
+    assert {split.parallelism == 0 for split in splits} == {spec.get("parallelism") == 0}
+    if spec.get("parallelism", 1) >= sum(weights.values()):
+        assert sum(split.parallelism or 0 for split in splits) == spec.get("parallelism", 1)
+    if "completions" in spec or not spec:
+        assert sum(split.completions or 0 for split in splits) == spec.get("completions", 1)
+    else:
+        assert {split.completions for split in splits} == {None}

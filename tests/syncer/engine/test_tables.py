@@ -17,12 +17,9 @@ from syncer.engine.telling import Telling
 from syncer.events import EventRecorder
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.informer import Informer
-from syncer.kube.objects import ResourceInfo
 from syncer.metrics import Metrics
 from tests.support.links import NoLinks
-from tests.syncer.engine.worlds import CONFIG_MAPS, HUB, SECRETS, VERBS, Mirror, Realm, secret
-
-JOBS = ResourceInfo("batch", "v1", "jobs", "Job", True, VERBS, True)
+from tests.syncer.engine.worlds import CONFIG_MAPS, HUB, JOBS, SECRETS, Mirror, Realm, secret
 
 
 def a_key(name: str, target: str = "east") -> SyncKey:

@@ -38,7 +38,8 @@ NAMESPACES = ResourceInfo("", "v1", "namespaces", "Namespace", False, VERBS, Tru
 DEPLOYMENTS = ResourceInfo("apps", "v1", "deployments", "Deployment", True, VERBS, True, True)
 SCALERS = ResourceInfo("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, VERBS, True)
 CRON_JOBS = ResourceInfo("batch", "v1", "cronjobs", "CronJob", True, VERBS, True, True)
-SERVED = (CONFIG_MAPS, SECRETS, NAMESPACES, DEPLOYMENTS, SCALERS, CRON_JOBS)
+JOBS = ResourceInfo("batch", "v1", "jobs", "Job", True, VERBS, True)
+SERVED = (CONFIG_MAPS, SECRETS, NAMESPACES, DEPLOYMENTS, SCALERS, CRON_JOBS, JOBS)
 
 
 class Served(Discovery):
