@@ -220,7 +220,7 @@ class Catalog:
             self._world.object_changed(source)
         held = source.object is not None and SYNCED_FINALIZER in source.object.finalizers
         if (source.object is not None or source.key.origin) and not new.matched and not source.pairs and not held:
-            self._world.remove(source.key)
+            self._world.forget(source)
         if spread:
             self._replan_rivals(source, cause)
 

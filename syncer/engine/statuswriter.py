@@ -93,6 +93,9 @@ class StatusWriter:
         except Exception:
             log.exception("status pass failed", key=str(key))
             self._retry(key, 5.0)
+        if _left(source) and key not in self.queue:
+            source.aggregator = None  # it has said its last word
+            self._world.forget_if_done(source)
 
     def _retry(self, key: ObjectKey, floor_seconds: float | None) -> None:
         self.queue.retry(key, self._mono(), self._world.rng, floor_seconds=floor_seconds)
@@ -104,6 +107,8 @@ class StatusWriter:
             return
         if any(refusal.reason == Reason.UPSTREAM_CONTROLLER_ACTIVE for refusal in source.plan.refusals.values()):
             return  # the status is the upstream's own
+        if _left(source):
+            aggregator.expect({})
         manifest = (source.status_live or item).manifest()
         if await self._foreign(source, item, manifest, aggregator):
             return
@@ -177,3 +182,11 @@ class StatusWriter:
         known = source.object  # an event may have been faster than our answer
         if known is not None and known.uid == answer.uid and version(known) < version(answer):
             source.object = answer
+
+
+def _left(source: Source) -> bool:
+    """Nothing selects the source and no target has it.
+
+    As long as a copy is left its target is told of: the placement may only seem gone, while our API is being removed.
+    """
+    return not source.plan.matched and not source.pairs

@@ -187,13 +187,14 @@ class Watches:
         return wanted, unserved
 
     def _held(self) -> dict[GroupResource, ResourceInfo]:
-        """Kinds that no placement may name any more, but that have copies somewhere or carry our finalizer."""
+        """Kinds that no placement may name any more, but that have copies, a last status to tell, or our finalizer."""
         held: dict[GroupResource, ResourceInfo] = {}
         for source in self._world.sources.values():
             resource = source.key.group_resource
             if resource in held or resource in self._sight.standing or source.key.origin:
                 continue
-            if source.pairs or (source.object is not None and SYNCED_FINALIZER in source.object.finalizers):
+            finalizer = source.object is not None and SYNCED_FINALIZER in source.object.finalizers
+            if source.pairs or source.aggregator is not None or finalizer:
                 info = find_resource(self._sight.discovery, resource)
                 if info is not None and info.verbs >= WATCHED:
                     held[resource] = info

@@ -249,7 +249,14 @@ class World:
         if all(pair.outcome.state is State.GONE for pair in source.pairs.values()) and not source.plan.assignments:
             for target in list(source.pairs):
                 self.drop_pair(source, target)
+            self.forget(source)
+
+    def forget(self, source: Source) -> None:
+        """Drop a source that no placement and no target needs; where it has a merged status, once that says so."""
+        if source.aggregator is None or source.object is None or source.key.origin:
             self.remove(source.key)
+        else:
+            self.object_changed(source)  # the writer of the status comes back here
 
 
 __all__ = ["AUDIT_SECONDS", "CATCH_UP", "DRIFT", "USER_CHANGE", "World"]
