@@ -49,6 +49,10 @@ class _Slot:
         return self.report is not None and self.report.present
 
     @property
+    def ended(self) -> bool:
+        return self.report is not None and self.report.terminal
+
+    @property
     def health(self) -> Health:
         if self.report is None or self.stale_since is not None:
             return Health.UNKNOWN
@@ -372,6 +376,7 @@ class Aggregator:
             conditions=self._merged_conditions(previous, observed or generation, now),
             now=now,
             complete=not self._absent,
+            ended=all(self._slots[name].ended for name in self._order),
             held=held,
         )
 

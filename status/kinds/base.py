@@ -36,6 +36,7 @@ class View:
         totals: sums of the kind's counters over `reports`.
         conditions: merged, ready to be written.
         complete: every target in `targets` has reported the object.
+        ended: every target in `targets` has reported that the object has finished, those outside `reports` too.
         held: a target was not heard of since this process started; no counter may fall below `previous`.
     """
 
@@ -49,6 +50,7 @@ class View:
     conditions: Sequence[Mapping[str, Any]]
     now: datetime
     complete: bool = False
+    ended: bool = False
     held: bool = False
 
     @property

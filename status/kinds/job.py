@@ -77,8 +77,7 @@ class JobRules(KindRules):
 
     def _end(self, view: View, merged: Mapping[str, Any]) -> str | None:
         """`Complete` or `Failed` once every target has finished, None before or when the server would refuse it."""
-        over = view.complete and all(report.terminal for report in view.reports)
-        if not over or merged["active"] or merged["terminating"]:
+        if not view.ended or merged["active"] or merged["terminating"]:
             return None
         failed = any(_is_true(report.status, "Failed") for report in view.reports)
         if _is_true(view.previous, "SuccessCriteriaMet") and failed:

@@ -361,6 +361,20 @@ def test_worst_mode_tells_what_the_worst_target_says() -> None:
     assert merged(made, source(status))["replicas"] == 0
 
 
+def test_worst_mode_ends_a_job_only_when_all_targets_have_ended() -> None:
+    """An end cannot be taken back: the target that failed is the worst, but another one still works."""
+    ends = [condition("FailureTarget", "True"), condition("Failed", "True", "BackoffLimitExceeded")]
+    made = aggregator("east", "west", kind=JOB, mode=Mode("Worst"))
+    made.put(reported("east", {"metadata": {}, "status": {"failed": 1, "conditions": ends}}, JOB))
+    running = {"metadata": {}, "status": {"active": 2}}
+    made.put(reported("west", running, JOB))
+    status = merged(made, source())
+    assert (status["failed"], conditions(status)) == (1, {})
+    complete = [condition("SuccessCriteriaMet", "True"), condition("Complete", "True")]
+    made.put(reported("west", {**running, "status": {"succeeded": 2, "conditions": complete}}, JOB))
+    assert set(conditions(merged(made, source(status)))) == {"FailureTarget", "Failed"}
+
+
 def test_single_mode_tells_what_the_named_target_says() -> None:
     made = aggregator("east", "west", mode=Mode("Single", "east"))
     made.put(reported("east", deployment(5)))
