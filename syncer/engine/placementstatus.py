@@ -221,21 +221,7 @@ def _conditions(
     record: PlacementRecord, folds: Mapping[str, Fold], lost: list[str], won: list[str]
 ) -> tuple[list[Condition], str]:
     """Conditions, and the first reason why not everything is in sync ("" when it is)."""
-    if record.error is not None and record.compiled is None:
-        reason, message = record.error
-        return [(kind, "False", reason, message) for kind in ("Scheduled", "Synced", "Ready")], reason
-    scheduled = _scheduled(record, folds)
-    errors = _errors(record, folds)
-    # What is counted is not all that is meant.
-    blind = bool(record.unserved or record.unread or record.unknown) or not folds
-    behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
-    unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
-    found = [
-        scheduled,
-        _whole("Synced", "applied", behind, errors, blind=blind),
-        _whole("Ready", "ready", unready, errors, blind=blind),
-    ]
-    first = scheduled[2] if scheduled[1] == "False" else errors[0][1]["reason"] if errors else ""
+    found, first = _measured(record, folds) if record.error is None else _refused_edit(record, record.error)
     if lost:
         first = first or Reason.CLAIMED_BY_PLACEMENT
     if lost or won:
@@ -244,10 +230,33 @@ def _conditions(
         found.append(("Conflict", "True", Reason.CLAIMED_BY_PLACEMENT, "; ".join(texts)))
     if record.compiled is not None and record.compiled.suspend:
         found.append(("Suspended", "True", Reason.SUSPENDED, "nothing is written while spec.suspend is true"))
-    if record.error is not None:
-        first = record.error[0]
-        found.append(("Invalid", "True", first, f"{record.error[1]}; the last valid version is in force"))
     return found, first
+
+
+def _measured(record: PlacementRecord, folds: Mapping[str, Fold]) -> tuple[list[Condition], str]:
+    """The three conditions of a valid placement, and the first reason."""
+    scheduled = _scheduled(record, folds)
+    errors = _errors(record, folds)
+    # What is counted is not all that is meant.
+    blind = bool(record.unserved or record.unread or record.unknown) or not folds
+    behind = [name for name, entry in folds.items() if entry.synced < entry.objects]
+    unready = [name for name, entry in folds.items() if entry.ready < entry.objects]
+    first = scheduled[2] if scheduled[1] == "False" else errors[0][1]["reason"] if errors else ""
+    found = [
+        scheduled,
+        _whole("Synced", "applied", behind, errors, blind=blind),
+        _whole("Ready", "ready", unready, errors, blind=blind),
+    ]
+    return found, first
+
+
+def _refused_edit(record: PlacementRecord, error: tuple[str, str]) -> tuple[list[Condition], str]:
+    """The same of one whose newest generation is at fault: conditions speak of that one, and it is not in force."""
+    reason, message = error
+    kept = record.compiled is not None
+    message += "; the last valid version is in force" if kept else ""
+    found = [(kind, "False", reason, message) for kind in ("Scheduled", "Synced", "Ready")]
+    return found + [("Invalid", "True", reason, message)] * kept, reason
 
 
 def _scheduled(record: PlacementRecord, folds: Mapping[str, Fold]) -> Condition:

@@ -44,6 +44,28 @@ def test_conditions_say_what_comes_first_and_what_is_not_known() -> None:
     realm.world.placements[uid].unread = "upstream deployments: no answer"
     blind = ("False", "Unreachable")
     assert conditions(realm, uid) == late | {"Synced": blind, "Ready": blind, "": ("", "Unreachable")}
-    realm.world.placements[uid].error = ("Invalid", "spec.x is wrong")
-    assert conditions(realm, uid)["Invalid"] == ("True", "Invalid")
-    assert conditions(realm, uid)[""] == ("", "Invalid")
+
+
+def test_a_refused_edit_is_not_synced_although_the_version_before_it_is() -> None:
+    """`kubectl wait --for=condition=Synced` asks for the newest generation, and that one is not in force."""
+    realm = Realm()
+    realm.target("east")
+    uid = realm.place()
+    realm.settle(realm.deployment(), "east", State.SYNCED)
+    assert conditions(realm, uid)["Synced"] == ("True", "Synced")
+    realm.place(transforms=[{"cel": {"path": "/data/x", "expression": "1 +"}}])
+    record = realm.world.placements[uid]
+    status = fold(realm.world, record, {}, "2026-01-01T00:00:00Z")
+    newest = record.manifest.generation
+    assert record.compiled is not None
+    assert record.compiled.generation < newest
+    assert {c["type"]: (c["status"], c["observedGeneration"]) for c in status["conditions"]} == {
+        "Scheduled": ("False", newest),
+        "Synced": ("False", newest),
+        "Ready": ("False", newest),
+        "Invalid": ("True", newest),
+    }
+    assert (status["reason"], status["selectedTargets"][0]["synced"]) == ("TransformFailed", 1)
+    assert all("the last valid version is in force" in c["message"] for c in status["conditions"])
+    realm.place()
+    assert conditions(realm, uid)["Synced"] == ("True", "Synced")
