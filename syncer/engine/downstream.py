@@ -161,9 +161,14 @@ class Downstream:
         self._progressing(SyncKey(source.key, target.name), said.health is Health.PROGRESSING)
 
     def _finished(self, source: Source, pair: Pair, target: TargetRuntime, said: Report) -> None:
-        """A Job or Pod came to its end here: remember it, so that it never runs again."""
-        if pair.finished == said.source_uid:
+        """A Job or Pod came to its end here: remember it, so that it never runs again.
+
+        A pair has one mark, whatever uids a target invents: only that of the source while it is known.
+        """
+        other = source.object is not None and source.object.uid != said.source_uid
+        if other or pair.finished == said.source_uid:
             return
+        self._world.finished.discard((pair.finished, target.uid))
         pair.finished = said.source_uid
         self._world.finished.add((said.source_uid, target.uid))
         for uid in source.plan.matched:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from syncer.api.keys import GroupResource, ObjectKey, SyncKey
 from syncer.controllers.probe import ProbeSettings
 from syncer.controllers.synctargets import SyncTargetController
 from syncer.controllers.target import TargetSession
+from syncer.engine.downstream import Downstream
 from syncer.engine.needs import Needs
 from syncer.engine.pair import Outcome, State
 from syncer.engine.tables import FinishedRuns, Names, Wanting
@@ -17,7 +19,9 @@ from syncer.engine.telling import Telling
 from syncer.events import EventRecorder
 from syncer.kube.changes import EventType, InformerEvent
 from syncer.kube.informer import Informer
+from syncer.kube.objects import decode_object
 from syncer.metrics import Metrics
+from syncer.transform.mark import SourceRef, mark
 from tests.support.links import NoLinks
 from tests.syncer.engine.worlds import CONFIG_MAPS, HUB, JOBS, SECRETS, Mirror, Realm, secret
 
@@ -114,6 +118,31 @@ def test_an_end_that_is_reported_after_its_source_went_is_forgotten_with_the_pai
     realm.world.finished.add((item.uid, "uid-east"))
     realm.world.drop_pair(source, "east")
     assert not len(realm.world.finished)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_target_cannot_grow_the_list_of_finished_runs_with_uids_that_it_invents(known: bool) -> None:
+    """P18: what counts is the end of the source; while that is not read yet, the newest one is kept."""
+    realm = Realm()
+    realm.target("east")
+    realm.place()
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "web-job", "namespace": "shop"}}
+    source = realm.put(JOBS, manifest)
+    assert source is not None
+    assert source.object is not None
+    uid = source.object.uid
+    if not known:
+        source.object = None
+    downstream = Downstream(realm.world, realm.catalog, *[lambda *_: None] * 3)
+    status = {"conditions": [{"type": "Complete", "status": "True"}]}
+    for number, said in enumerate([*(f"invented-{number}" for number in range(20)), uid]):
+        ref = SourceRef(HUB, HUB, "batch/v1", "Job", "shop", "web-job", said, 1)
+        made, _ = mark({**manifest, "status": status}, ref, deletion_policy="Delete")
+        made["metadata"] |= {"uid": "copy", "resourceVersion": str(number + 1)}
+        copy = decode_object(orjson.dumps(made))
+        downstream.event("east", JOBS, InformerEvent(EventType.MODIFIED, copy))
+        assert len(realm.world.finished) <= (0 if known and said != uid else 1)
+    assert (uid, "uid-east") in realm.world.finished
 
 
 async def test_the_claim_of_a_replaced_sync_target_does_not_outlive_it() -> None:
