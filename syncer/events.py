@@ -1,7 +1,8 @@
 """Kubernetes Events about sync outcomes: only when an outcome changes, never more than the rate allows.
 
-`OutcomeMemory` decides (pure), `EventRecorder` posts in the background. An Event's name is made from what it says, so a
-restarted operator that finds the same outcome again does not tell it a second time while the first Event lives.
+`OutcomeMemory` decides and `Backlog` orders (pure), `EventRecorder` posts in the background. An Event's name is made
+from what it says, so a restarted operator that finds the same outcome again does not tell it a second time while the
+first Event lives.
 """
 
 from __future__ import annotations
@@ -90,6 +91,54 @@ class OutcomeMemory:
                 del self._slots[uid]
 
 
+class News(NamedTuple):
+    """An outcome to be posted."""
+
+    target: str  # whose doing it is; "" for what no single target has caused
+    regarding: Regarding
+    slot: str
+    outcome: Outcome
+
+
+class Backlog:
+    """What waits to be posted: of each slot and reason the newest, and the targets in turn.
+
+    So a target that makes news without end holds up its own only, and what does not fit is taken from who has most.
+    """
+
+    def __init__(self, limit: int = MAX_QUEUED) -> None:
+        self._turns: OrderedDict[str, dict[tuple[str, str, str], News]] = OrderedDict()  # by target, none is empty
+        self._limit = limit
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def put(self, news: News) -> News | None:
+        """Add one; returns the one that had to be dropped for it."""
+        waiting = self._turns.setdefault(news.target, {})
+        key = (news.regarding.uid, news.slot, news.outcome.reason)
+        self._size += key not in waiting
+        waiting[key] = news
+        if self._size <= self._limit:
+            return None
+        most = max(self._turns, key=lambda target: len(self._turns[target]))
+        return self._pop(most, next(reversed(self._turns[most])))
+
+    def take(self) -> News:
+        """The oldest of the target whose turn it is. There must be one."""
+        target, waiting = next(iter(self._turns.items()))
+        self._turns.move_to_end(target)
+        return self._pop(target, next(iter(waiting)))
+
+    def _pop(self, target: str, key: tuple[str, str, str]) -> News:
+        self._size -= 1
+        news = self._turns[target].pop(key)
+        if not self._turns[target]:
+            del self._turns[target]
+        return news
+
+
 class _Client(Protocol):
     async def create(self, info: ResourceInfo, namespace: str, body: bytes) -> KubeObject: ...
 
@@ -153,22 +202,25 @@ class EventRecorder:
         self._clock = clock
         self._now = now
         self._memory = OutcomeMemory()
-        self._queue: asyncio.Queue[tuple[Regarding, str, Outcome]] = asyncio.Queue(MAX_QUEUED)
+        self._backlog = Backlog()
+        self._waiting = asyncio.Event()
         self._instance = socket.gethostname()
 
-    def outcome(self, regarding: Regarding, slot: str, outcome: Outcome | None) -> None:
+    def outcome(self, regarding: Regarding, slot: str, outcome: Outcome | None, *, target: str = "") -> None:
         """Tell how things stand; an Event leaves only if that changed. Never blocks, never raises.
 
         Args:
             slot: what the outcome is of, such as a target's name: an object has one outcome per slot.
             outcome: None when all is well; nothing is told then, and the next trouble is news again.
+            target: whose doing it is: targets share the rate evenly.
         """
         if not self._memory.changed(regarding.uid, slot, outcome) or outcome is None:
             return
-        try:
-            self._queue.put_nowait((regarding, slot, outcome))
-        except asyncio.QueueFull:
+        dropped = self._backlog.put(News(target, regarding, slot, outcome))
+        self._waiting.set()
+        if dropped is not None:
             self._metrics.events_dropped_total.inc()
+            self._memory.changed(dropped.regarding.uid, dropped.slot, None)  # nobody was told of it
 
     def forget(self, uid: str) -> None:
         """The object is gone: its outcomes need not be remembered."""
@@ -177,8 +229,11 @@ class EventRecorder:
     async def run(self) -> None:
         """Post until cancelled."""
         while True:
-            regarding, slot, outcome = await self._queue.get()
+            await self._waiting.wait()
             await asyncio.sleep(self._bucket.take(self._clock()))
+            _, regarding, slot, outcome = self._backlog.take()
+            if not self._backlog:
+                self._waiting.clear()
             body = event_manifest(regarding, slot, outcome, now=self._now(), instance=self._instance)
             try:
                 with contextlib.suppress(AlreadyExists):

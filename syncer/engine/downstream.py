@@ -24,7 +24,7 @@ class Downstream:
 
     Args:
         progressing: told when a workload starts or stops waiting for its Pods.
-        trouble: told when a target's status is refused (source, target, message).
+        trouble: told when a target's status is refused (source, target).
         namespace_seen: told of namespaces of ours (target, namespace, deleted).
     """
 
@@ -33,7 +33,7 @@ class Downstream:
         world: World,
         catalog: Catalog,
         progressing: Callable[[SyncKey, bool], None],
-        trouble: Callable[[Source, str, str], None],
+        trouble: Callable[[Source, str], None],
         namespace_seen: Callable[[str, KubeObject, bool], None],
     ) -> None:
         self._world = world
@@ -151,7 +151,7 @@ class Downstream:
         if isinstance(said, Refused):
             if source.aggregator is not None:
                 source.aggregator.refuse(target.name, said.message)
-            self._trouble(source, target.name, said.message)
+            self._trouble(source, target.name)
             return
         pair.report = said
         if said.terminal and kind in RUNS_ONCE:

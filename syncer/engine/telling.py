@@ -58,10 +58,11 @@ class Telling:
         """Something about the source as a whole, on no single target."""
         self._tell(source, "", ev.Outcome(reason, f"{message}. {hint(reason)}"))
 
-    def status_refused(self, source: Source, target: str, message: str) -> None:
-        """A target reported a status that cannot be true."""
+    def status_refused(self, source: Source, target: str) -> None:
+        """A target reported a status that cannot be true; told once, for in its own words it could be news for ever."""
         self._metrics.sync_error(target, Reason.INVALID_STATUS)
-        self._tell(source, f"{target}/status", ev.Outcome(Reason.INVALID_STATUS, f"{target}: {message}"))
+        told = ev.Outcome(Reason.INVALID_STATUS, f"{target}: {hint(Reason.INVALID_STATUS)}")
+        self._tell(source, f"{target}/status", told)
 
     def pods(self, source: Source, target: str, reason: str, message: str) -> None:
         """Why the Pods of a workload wait on a target; "" when they no longer do."""
@@ -120,12 +121,13 @@ class Telling:
         self._events.forget(uid)
 
     def _tell(self, source: Source, slot: str, told: ev.Outcome | None) -> None:
+        target = slot.partition("/")[0]
         if source.object is not None and not source.key.origin:
-            self._events.outcome(_regarding(source.object), slot, told)
-        record = deciding(self._world, source, slot.partition("/")[0])
+            self._events.outcome(_regarding(source.object), slot, told, target=target)
+        record = deciding(self._world, source, target)
         if record is not None:
             about = told._replace(message=f"{source.reference}: {told.message}") if told is not None else None
-            self._events.outcome(_regarding(record.manifest), f"{source.reference}/{slot}", about)
+            self._events.outcome(_regarding(record.manifest), f"{source.reference}/{slot}", about, target=target)
 
 
 def _regarding(item: KubeObject) -> ev.Regarding:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from deploy.local.fleet import Fleet
 from syncer.errors import SyncError
-from syncer.events import EventRecorder, Outcome, OutcomeMemory, Regarding, event_manifest
+from syncer.events import (
+    MAX_QUEUED,
+    Backlog,
+    EventRecorder,
+    News,
+    Outcome,
+    OutcomeMemory,
+    Regarding,
+    event_manifest,
+)
 from syncer.kube.client import ClusterClient
 from syncer.kube.credentials import ClusterCredentials
 from syncer.kube.errors import AlreadyExists, Forbidden
@@ -47,9 +56,9 @@ class Server:
         return decode_object(body)
 
 
-async def settle(recorder: EventRecorder) -> None:
+async def settle(recorder: EventRecorder, turns: int = 200) -> None:
     task = asyncio.create_task(recorder.run())
-    for _ in range(200):
+    for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -181,6 +190,61 @@ async def test_beyond_the_rate_events_wait_and_beyond_the_queue_they_are_dropped
     await settle(recorder)
     assert server.requests == 5
     assert b"syncline_events_dropped_total 500.0" in metrics.exposition()
+
+
+async def test_what_one_target_makes_up_does_not_silence_the_others() -> None:
+    """Its news fills the queue and waits for itself; the others' goes out with the next turns."""
+    server = Server()
+    recorder = EventRecorder(server, Metrics(), qps=0.001, burst=6)
+    for number in range(3000):
+        recorder.outcome(WEB._replace(uid=f"uid-{number}"), "east", BAD, target="east")
+    for other in ("north", "west"):
+        recorder.outcome(WEB, other, BAD._replace(reason="AlreadyExists"), target=other)
+    await settle(recorder)
+    assert [event["reason"] for event in server.events.values()].count("AlreadyExists") == 2
+    assert server.requests == 6
+
+
+async def test_of_a_slot_that_changes_all_the_time_the_newest_word_is_told() -> None:
+    server, metrics = Server(), Metrics()
+    recorder = EventRecorder(server, metrics)
+    for number in range(2000):
+        recorder.outcome(WEB, "east", BAD._replace(message=f"replicas: {-number}"), target="east")
+    recorder.outcome(WEB, "east", BAD._replace(reason="Forbidden"), target="east")
+    await settle(recorder)
+    assert [(e["reason"], e["note"]) for e in server.events.values()] == [
+        ("Invalid", "replicas: -1999"),
+        ("Forbidden", BAD.message),
+    ]
+    assert b"syncline_events_dropped_total 0.0" in metrics.exposition()
+
+
+async def test_what_was_dropped_is_news_again() -> None:
+    server = Server()
+    recorder = EventRecorder(server, Metrics(), burst=2000)
+    for number in range(MAX_QUEUED + 1):
+        recorder.outcome(WEB, f"t{number}", BAD)
+    await settle(recorder, turns=5 * MAX_QUEUED)
+    assert server.requests == MAX_QUEUED
+    for number in range(MAX_QUEUED + 1):
+        recorder.outcome(WEB, f"t{number}", BAD)
+    await settle(recorder)
+    assert len(server.events) == MAX_QUEUED + 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.sampled_from(["A", "B"])), max_size=80))
+def test_a_backlog_is_bounded_and_loses_only_what_it_tells_of(steps: list[tuple[str, int, str]]) -> None:
+    """P18."""
+    backlog, known = Backlog(limit=6), set[tuple[str, str, str]]()
+    for target, slot, reason in steps:
+        dropped = backlog.put(News(target, WEB, str(slot), Outcome(reason, "m")))
+        known.add((target, str(slot), reason))
+        if dropped is not None:
+            known.remove((dropped.target, dropped.slot, dropped.outcome.reason))
+        assert len(backlog) == len(known) <= 6
+    order = [backlog.take() for _ in range(len(backlog))]
+    assert {(news.target, news.slot, news.outcome.reason) for news in order} == known
+    assert not backlog
 
 
 async def test_a_real_api_server_takes_the_event_and_kubectl_shows_it(

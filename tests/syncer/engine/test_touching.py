@@ -277,7 +277,7 @@ def scaler(scaled: str) -> KubeObject:
 class Silent:
     """Takes Events and keeps none."""
 
-    def outcome(self, *_: Any) -> None: ...
+    def outcome(self, *_: Any, **__: Any) -> None: ...
 
     def forget(self, uid: str) -> None: ...
 
@@ -354,7 +354,7 @@ class Heard:
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
 
-    def outcome(self, regarding: Regarding, slot: str, told: Outcome | None) -> None:
+    def outcome(self, regarding: Regarding, slot: str, told: Outcome | None, **_: Any) -> None:
         if regarding.kind == "Deployment":
             self.told.pop(slot, None)
             if told is not None:
