@@ -24,7 +24,8 @@ class WebSocketCodec:
     """One end of one connection.
 
     Attributes:
-        replies: frames to send as they are: PONGs, the answer to a close.
+        replies: frames to send as they are: a PONG to the newest PING, which answers all (RFC 6455, 5.5.3), and the
+            answer to a close.
         closed: (code, reason) once the peer closed; nothing is read behind it.
     """
 
@@ -147,7 +148,7 @@ class WebSocketCodec:
                 messages.append(b"".join(self._fragments))
                 self._fragments = None
         elif opcode == PING:
-            self.replies.append(b"".join(self.encode(payload, PONG)))
+            self.replies = [b"".join(self.encode(payload, PONG))]
         elif opcode == CLOSE:
             code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
             self.closed = (code, payload[2:].decode(errors="replace"))

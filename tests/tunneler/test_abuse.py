@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.tunneler.test_session import Echo, Recorder, World, serve
 from tunneler import frames
-from tunneler.config import MAX_MESSAGE_BYTES, PATH, SUBPROTOCOL
+from tunneler.config import MAX_MESSAGE_BYTES, PATH, SUBPROTOCOL, TunnelConfig
+from tunneler.core import Role
 from tunneler.errors import CloseCode, StreamReset
 from tunneler.frames import FrameType, Hello, Open
+from tunneler.links.raw import HIGH_WATER_BYTES, RawLink
 from tunneler.session import TunnelSession
+from tunneler.websocket import PING, WebSocketCodec
 
 GOOD = {"Authorization": "Bearer good"}
 HELLO = frames.encode_hello(Hello(agent="east", instance="evil"))
@@ -202,3 +206,75 @@ async def test_a_thousand_callers_without_a_credential_cost_the_others_nothing()
         assert await protocol.read(10) == b"still here"
         assert len(world.sessions) == 1
         transport.abort()
+
+
+UPGRADE = "\r\n".join(
+    (
+        f"GET {PATH} HTTP/1.1",
+        "Host: hub",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+        "Authorization: Bearer good",
+        "\r\n",
+    )
+).encode()
+
+
+async def test_pings_of_a_peer_that_never_reads_fill_no_memory() -> None:
+    """B35: the WebSocket's own PINGs are no frames of the session, whose limits never see them."""
+    loop = asyncio.get_running_loop()
+    codec = WebSocketCodec(client=True, mask=bytes)
+    ping = b"".join(codec.encode(bytes(125), PING))
+    async with hub() as (world, _):
+        with socket.socket() as peer:
+            peer.setblocking(False)
+            await loop.sock_connect(peer, ("127.0.0.1", int(world.url.rpartition(":")[2])))
+            await loop.sock_sendall(peer, UPGRADE)
+            while b"\r\n\r\n" not in await loop.sock_recv(peer, 4096):
+                pass
+            await loop.sock_sendall(peer, b"".join(codec.encode(HELLO)))
+            await loop.sock_recv(peer, 4096)  # the last that it reads
+            evil, heard = world.sessions[-1], asyncio.Event()
+            evil.on_token = lambda token: heard.set()
+            for _ in range(200):
+                await loop.sock_sendall(peer, ping * 1000)
+            await loop.sock_sendall(peer, b"".join(codec.encode(frames.encode(FrameType.AUTH, 0, b"behind all"))))
+            await asyncio.wait_for(heard.wait(), 60)
+            assert evil._link._transport.get_write_buffer_size() < 2 * HIGH_WATER_BYTES  # type: ignore[union-attr]
+
+
+async def test_a_link_that_holds_enough_answers_no_ping_and_still_answers_a_close() -> None:
+    """One PONG for each piece that arrives would fill it as well."""
+
+    class Full(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = HIGH_WATER_BYTES + 1
+            self.written: list[bytes] = []
+
+        def get_write_buffer_size(self) -> int:
+            return self.held
+
+        def write(self, data: bytes) -> None:  # type: ignore[override]
+            self.written.append(data)
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+        def abort(self) -> None: ...
+        def close(self) -> None: ...
+
+    transport, peer = Full(), WebSocketCodec(client=True)
+    link = RawLink(TunnelSession(Role.HUB, TunnelConfig()), client=False)
+    link.take_over(transport)
+    link.data_received(b"".join(peer.encode(b"?", PING)))
+    assert transport.written == []
+    transport.held = HIGH_WATER_BYTES
+    link.data_received(b"".join(peer.encode(b"!", PING)))
+    assert transport.written == [b"\x8a\x01!"]
+    transport.held = HIGH_WATER_BYTES + 1
+    link.data_received(peer.encode_close(4000, "bye"))
+    peer.receive(b"".join(transport.written))
+    assert peer.closed == (4000, "")

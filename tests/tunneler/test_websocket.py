@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from tunneler.errors import CloseCode, ProtocolError
-from tunneler.websocket import WebSocketCodec
+from tunneler.websocket import PING, WebSocketCodec
 
 messages_ = st.lists(st.one_of(st.binary(max_size=300), st.integers(60_000, 65_536).map(bytes)), max_size=5)
 
@@ -53,6 +53,14 @@ def test_pieces_made_by_an_intermediary_are_joined_and_pings_answered_between() 
     assert receiver.receive(Frame(Opcode.PING, b"?").serialize(mask=False)) == []
     assert WebSocketCodec(client=False).receive(receiver.replies[0]) == []  # a PONG, masked
     assert receiver.receive(Frame(Opcode.CONT, b"two").serialize(mask=False)) == [b"one two"]
+
+
+def test_the_newest_of_many_pings_is_answered() -> None:
+    """RFC 6455, 5.5.3: that suffices, and a peer that does not read cannot pile answers up."""
+    receiver, sender = WebSocketCodec(client=False), WebSocketCodec(client=True)
+    receiver.receive(b"".join(b"".join(sender.encode(b"%d" % i, PING)) for i in range(1000)))
+    receiver.receive(sender.encode_close(4000, "bye"))
+    assert receiver.replies == [b"\x8a\x03999", b"\x88\x02\x0f\xa0"]
 
 
 def test_a_close_is_answered_and_nothing_is_read_behind_it() -> None:

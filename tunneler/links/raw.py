@@ -64,13 +64,21 @@ class RawLink(asyncio.Protocol):
             user.message_received(message)
         if not messages:
             user.bytes_received()
-        if codec.replies and self._transport is not None:
-            self._transport.write(b"".join(codec.replies))
-            codec.replies.clear()
+        if codec.replies:
+            self._reply()
         if codec.closed is not None:
             code, reason = codec.closed
             self._end(f"peer closed: {code} {reason}".rstrip())
             self._close_transport()
+
+    def _reply(self) -> None:
+        """A peer that does not read gets no PONG: its PINGs would fill our memory. A close is answered always."""
+        replies, self._codec.replies = self._codec.replies, []
+        transport = self._transport
+        if transport is None:
+            return
+        if self._codec.closed is not None or transport.get_write_buffer_size() <= HIGH_WATER_BYTES:
+            transport.write(b"".join(replies))
 
     def send_message(self, message: bytes) -> None:
         if self._transport is None or self._closing:
