@@ -88,6 +88,11 @@ class LinkPacer:
     def rtt_seconds(self) -> float | None:
         return self._rtt
 
+    @property
+    def awaits_answer(self) -> bool:
+        """An acknowledgement was asked for and has not come."""
+        return bool(self._marks)
+
     def mark(self) -> None:
         """Such a frame was built; ``sent`` counts it already."""
         now = self.now
@@ -101,7 +106,7 @@ class LinkPacer:
     def blocked(self) -> bool:
         """Bulk waits for room. True when no acknowledgement is on the way, and so one has to be asked for."""
         self._limited = True
-        return not self._marks
+        return not self.awaits_answer
 
     def acknowledge(self, offset: int, now: float) -> bool:
         """The peer counted so many DATA bytes; False when that cannot be."""

@@ -33,8 +33,12 @@ class Scheduler:
         self._epoch_from = 0.0
 
     def __bool__(self) -> bool:
-        """Whether anything could leave now."""
-        return bool(self._interactive) or (bool(self._bulk) and self._pacer.room > 0)
+        """Whether anything could leave now, be it the question how much has arrived: nothing else makes room for bulk.
+
+        The bound may shrink below what is on the way, while nothing on the way asks for an acknowledgement.
+        """
+        pacer = self._pacer
+        return bool(self._interactive) or (bool(self._bulk) and (pacer.room > 0 or not pacer.awaits_answer))
 
     def turn(self, now: float) -> None:
         """Let heat cool with time; at each message."""
