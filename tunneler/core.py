@@ -289,7 +289,8 @@ class SessionCore:
 
     def go_away(self, goaway: GoAway) -> None:
         """Say GOAWAY. Draining codes let streams go on; all others end the session."""
-        if goaway.code in (CloseCode.DRAIN, CloseCode.REPLACED) and self.state is SessionState.OPEN:
+        draining = goaway.code in (CloseCode.DRAIN, CloseCode.REPLACED)
+        if draining and self.state in (SessionState.OPEN, SessionState.DRAINING):
             self.state = SessionState.DRAINING
             self._say(encode_goaway(GoAway(goaway.code, self._last_id, goaway.retry_after_seconds, goaway.reason)))
         else:

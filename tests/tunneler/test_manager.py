@@ -120,6 +120,21 @@ async def test_a_new_session_of_the_same_instance_takes_over_and_streams_of_the_
     second.transport.abort()
 
 
+async def test_streams_of_a_draining_session_live_on_when_its_agent_comes_back(hub: Hub) -> None:
+    """An agent that left may find no better replica: the session that it drains is then replaced as well."""
+    old = await hub.connect()
+    transport, protocol = await hub.manager.opener("east").open_stream(Recorder, "echo")
+    old.close(CloseCode.DRAIN, "moves to another replica")
+    await hub.wait_state(LinkState.DRAINING)
+    new = await hub.connect()
+    await new.opened
+    draining = asyncio.create_task(hub.manager.drain())
+    transport.write(b"still")
+    assert await protocol.read(5) == b"still"
+    transport.close()
+    await draining
+
+
 async def test_duplicates_are_reported(hub: Hub) -> None:
     for i in range(8):
         session = await hub.connect(instance="abc"[i % 3])

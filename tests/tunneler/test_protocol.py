@@ -313,6 +313,22 @@ def test_draining_lets_streams_finish_and_opens_no_more() -> None:
     assert close_code(pair.agent) is CloseCode.GONE
 
 
+@pytest.mark.parametrize("first", ["hub", "agent"])
+def test_who_drains_may_be_told_so_again(first: str) -> None:
+    """Each end leaves for reasons of its own, and a replica that ends drains what was replaced just now."""
+    pair = Pair()
+    stream = pair.open()
+    end = pair.hub if first == "hub" else pair.agent
+    end.protocol.go_away(GoAway(CloseCode.DRAIN))
+    pair.settle()
+    pair.hub.protocol.go_away(GoAway(CloseCode.REPLACED))
+    pair.settle()
+    pair.hub.protocol.send_data(stream, b"still")
+    pair.settle()
+    assert pair.agent.received[stream.id] == b"still"
+    assert pair.hub.protocol.state is pair.agent.protocol.state is SessionState.DRAINING
+
+
 def test_a_renewed_token_reaches_the_hub() -> None:
     pair = Pair()
     pair.agent.protocol.send_token("abc.def")
