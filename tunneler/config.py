@@ -31,6 +31,7 @@ class TunnelConfig:
         late_rate_per_second: frames for streams that are over; a reset crosses what was on the way, so some come.
         ping_rate_per_second: PINGs answered per second; more close the session.
         max_control_frames: frames waiting while the peer does not read; more close the session.
+        max_links: of one peer to a listener, from the 101 to the end of the connection; one more is told 429.
         hello_timeout_seconds: from the start to the end of the handshake.
         ping_interval_seconds: PING after so long without sending, ± 20 % so that many links do not beat together.
         dead_after_seconds: the link is lost after so long without any byte.
@@ -51,6 +52,7 @@ class TunnelConfig:
     late_rate_per_second: float = 10_000
     ping_rate_per_second: float = 10
     max_control_frames: int = 4096
+    max_links: int = 12
     hello_timeout_seconds: float = 5.0
     ping_interval_seconds: float = 5.0
     dead_after_seconds: float = 15.0

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 MAX_INSTANCES = 2
+MAX_REPLACED = 4
+"""Sessions of a target that may finish what they have after they were replaced: a rollout of both its agents, twice."""
 TAKEOVERS_PER_MINUTE = 5
 REFUSED_SECONDS = 60.0
 DEGRADED_SILENCE_SECONDS = 7.5
@@ -58,6 +60,7 @@ class Entry:
 @dataclass(slots=True)
 class _Target:
     entries: list[Entry] = field(default_factory=list)  # oldest first
+    replaced: list[str] = field(default_factory=list)  # ids of sessions that are not over yet, first replaced first
     takeovers: deque[float] = field(default_factory=deque)
     refused_until: float = 0.0
     ever: bool = False
@@ -70,11 +73,13 @@ class Admission:
     Attributes:
         accepted: False: close the new one with REPLACED.
         replaced: ids of sessions to close with REPLACED.
+        ended: ids of sessions that were replaced earlier and have to end now.
         duplicate: two agents fight for the target: report ``DuplicateAgent``.
     """
 
     accepted: bool
     replaced: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
     duplicate: bool = False
 
 
@@ -105,18 +110,22 @@ class ConnectionTable:
         known.entries = [entry for entry in known.entries if entry.session not in replaced]
         known.entries.append(Entry(session, instance, now))
         known.ever = True
-        return Admission(True, tuple(replaced), duplicate)
+        known.replaced += replaced
+        ended = tuple(known.replaced[:-MAX_REPLACED])
+        del known.replaced[:-MAX_REPLACED]
+        return Admission(True, tuple(replaced), ended, duplicate)
 
     def remove(self, target: str, session: str) -> None:
         """A session is over; again is harmless."""
         known = self._targets.get(target)
         if known is not None:
             known.entries = [entry for entry in known.entries if entry.session != session]
+            known.replaced = [id_ for id_ in known.replaced if id_ != session]
 
     def forget(self, target: str) -> tuple[str, ...]:
-        """The target is gone: ids of the sessions to close."""
+        """The target is gone: ids of the sessions to close, those that were replaced and go on included."""
         known = self._targets.pop(target, None)
-        return tuple(entry.session for entry in known.entries) if known is not None else ()
+        return (*(entry.session for entry in known.entries), *known.replaced) if known is not None else ()
 
     def sessions(self, target: str) -> tuple[Entry, ...]:
         """Oldest first."""

@@ -97,6 +97,8 @@ class ConnectionManager:
             if old in self._live:
                 self._live[old].close(CloseCode.REPLACED, "a newer session took over")
                 session.loop.call_later(self.config.drain_seconds, self._cut, old)
+        for old in admission.ended:
+            self._cut(old)
         # streams can be opened from the next turn on, when HELLO_OK is under way
         session.loop.call_soon(self._up, target, admission.duplicate)
         if self._watch is None:
@@ -117,7 +119,7 @@ class ConnectionManager:
     def _cut(self, id_: str) -> None:
         session = self._live.get(id_)
         if session is not None:
-            session.close(CloseCode.GONE, "replaced long ago")
+            session.close(CloseCode.GONE, "it was replaced")
 
     def _health(self, target: str) -> dict[str, Health]:
         found: dict[str, Health] = {}

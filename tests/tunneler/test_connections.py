@@ -12,6 +12,17 @@ def test_the_newest_session_of_an_instance_wins() -> None:
     assert [entry.session for entry in table.sessions("east")] == ["s2"]
 
 
+def test_only_the_latest_of_the_replaced_may_finish_what_they_have() -> None:
+    """S63: an agent that comes again and again and never leaves holds no more than that."""
+    table = ConnectionTable()
+    ended = [table.add("east", f"s{i}", "a", float(i)).ended for i in range(8)]
+    assert ended == [()] * 5 + [("s0",), ("s1",), ("s2",)]
+    table.remove("east", "s4")  # it is over, and counts no more
+    assert table.add("east", "s8", "a", 8.0).ended == ()
+    assert table.add("west", "s9", "a", 9.0).ended == ()
+    assert table.forget("east") == ("s8", "s3", "s5", "s6", "s7")
+
+
 def test_two_instances_serve_side_by_side_and_a_third_pushes_the_oldest_out() -> None:
     table = ConnectionTable()
     table.add("east", "s1", "a", 0.0)

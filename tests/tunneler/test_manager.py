@@ -10,10 +10,11 @@ from aiohttp import web
 
 from tests.tunneler.test_session import Echo, Recorder
 from tunneler.config import TunnelConfig
-from tunneler.connections import LinkState
+from tunneler.connections import MAX_REPLACED, LinkState
 from tunneler.core import Role
 from tunneler.errors import CloseCode, HandshakeRefused, LinkLost, NoLink, TunnelError
 from tunneler.frames import Hello
+from tunneler.links.base import Link
 from tunneler.links.dial import DialTarget, dial
 from tunneler.links.listen import Peer, TunnelListener
 from tunneler.manager import MAX_WAITING, ConnectionManager, LinkKeeper, StateChanged
@@ -47,7 +48,9 @@ class Hub:
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         return runner
 
-    async def connect(self, target: str = "east", instance: str = "a") -> TunnelSession:
+    async def dial(self, target: str = "east", instance: str = "a") -> tuple[Link, TunnelSession]:
+        """As far as the 101; `TunnelSession.attach` says HELLO."""
+
         def make() -> TunnelSession:
             services = {"echo": lambda request: Echo()}
             return TunnelSession(
@@ -56,6 +59,10 @@ class Hub:
 
         link, session = await dial(DialTarget(self.url, {"X-Target": target}), make)
         assert isinstance(session, TunnelSession)
+        return link, session
+
+    async def connect(self, target: str = "east", instance: str = "a") -> TunnelSession:
+        link, session = await self.dial(target, instance)
         session.attach(link)
         self.agents.append(session)
         return session
@@ -133,6 +140,48 @@ async def test_streams_of_a_draining_session_live_on_when_its_agent_comes_back(h
     assert await protocol.read(5) == b"still"
     transport.close()
     await draining
+
+
+async def test_an_agent_that_comes_again_and_again_and_never_leaves_holds_few_links(hub: Hub) -> None:
+    """S63: each of its sessions hears GOAWAY, may finish its streams, and does nothing of the kind."""
+    neighbour = await hub.connect("west")
+    await neighbour.opened
+    for _ in range(50):
+        session = await hub.connect()
+        await session.opened
+    *gone, last = hub.agents[1:]
+    ended = asyncio.gather(*(agent.closed for agent in gone[:-MAX_REPLACED]))
+    reasons = await asyncio.wait_for(ended, hub.manager.config.drain_seconds / 2)
+    assert all("GONE" in reason for reason in reasons)
+    assert not any(agent.closed.done() for agent in gone[-MAX_REPLACED:])
+    assert last.is_open
+    for target in ("east", "west"):
+        transport, protocol = await hub.manager.opener(target).open_stream(Recorder, "echo")
+        transport.write(b"hello")
+        assert await protocol.read(5) == b"hello"
+        transport.abort()
+
+
+async def test_links_of_a_target_are_counted_from_the_first_byte_on(hub: Hub) -> None:
+    """S63: one that never says HELLO is a link as well. Whoever has too many is told to wait, and no other is."""
+    silent = [await hub.dial() for _ in range(hub.manager.config.max_links)]
+    with pytest.raises(HandshakeRefused, match="links") as refused:
+        await hub.connect()
+    assert (refused.value.status, refused.value.retry_after_seconds) == (429, 5)
+    await (await hub.connect("west")).opened
+    for link, session in silent:
+        link.close(1000, "")
+        await session.closed
+    await (await hub.connect()).opened
+
+
+async def test_a_target_that_is_cut_keeps_no_session_that_was_replaced(hub: Hub) -> None:
+    old = await hub.connect()
+    _, protocol = await hub.manager.opener("east").open_stream(Recorder, "echo")
+    await (await hub.connect()).opened
+    hub.manager.cut("east", CloseCode.AUTH, "the target was disabled")
+    assert isinstance(await protocol.lost, LinkLost)
+    assert "AUTH" in await old.closed
 
 
 async def test_duplicates_are_reported(hub: Hub) -> None:

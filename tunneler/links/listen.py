@@ -7,6 +7,7 @@ stays parked until the session is over.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from tunneler.links.aio import AiohttpLink, server_socket
 from tunneler.links.raw import RawLink
 from tunneler.ports import Services
 from tunneler.session import Admit, TunnelSession
+
+RETRY_SECONDS = 5.0  # for a peer with too many links: those that ended are gone by then
 
 
 class Peer(NamedTuple):
@@ -64,6 +67,7 @@ class TunnelListener:
         self._admit = admit
         self._services = services
         self._hello = hello
+        self._links: Counter[str] = Counter()  # {peer: its connections}
 
     def add_to(self, app: web.Application) -> None:
         """Route ``GET /tunnel/v1``."""
@@ -77,10 +81,21 @@ class TunnelListener:
             return web.Response(status=status, text=text, headers={"Sec-WebSocket-Protocol": SUBPROTOCOL})
         try:
             peer = await self._authenticate(request)
+            if self._links[peer.name] >= self._config.max_links:
+                raise HandshakeRefused(429, "too many links of this peer", retry_after_seconds=RETRY_SECONDS)
         except HandshakeRefused as error:
             wait = error.retry_after_seconds
             headers = {} if wait is None else {"Retry-After": str(int(wait))}
             return web.Response(status=error.status, text=str(error), headers=headers)
+        self._links[peer.name] += 1
+        try:
+            return await self._serve(request, peer)
+        finally:
+            self._links[peer.name] -= 1
+            if not self._links[peer.name]:
+                del self._links[peer.name]
+
+    async def _serve(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         transport = request.transport
         if transport is None:
             return web.Response(status=499)
