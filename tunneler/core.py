@@ -46,6 +46,8 @@ DATA: Final = int(FrameType.DATA)
 DIRECT_BYTES = 48 * 1024
 """Small writes go straight into the message of this turn up to here; the rest stands in line."""
 CONTROL_BYTES = 15 * 1024
+FILL_BYTES = MAX_MESSAGE_BYTES - 32
+"""The rest of a message is for the question how much has arrived."""
 LEAST_RTT_SECONDS = 0.001
 
 
@@ -379,12 +381,16 @@ class SessionCore:
             parts.append(encode_window(0, self._received))
         size = sum(map(len, parts)) if parts else 0
         if size > CONTROL_BYTES:
-            parts, self._control = _cut_message(parts)
-        else:
+            parts, self._control = _cut(parts, MAX_MESSAGE_BYTES)
+        elif size + self._direct_size <= FILL_BYTES:
             parts += self._direct
             size += self._direct_size
             self._direct, self._direct_size = [], 0
             self._fill(parts, size)
+        else:  # nobody's line goes on: its bytes may belong behind those that have to wait
+            direct, self._direct = _cut(self._direct, MAX_MESSAGE_BYTES - size)
+            self._direct_size = sum(map(len, self._direct))
+            parts += direct
         message = b"".join(parts)
         if message:
             self.liveness.sent(now)
@@ -396,7 +402,7 @@ class SessionCore:
             return
         if scheduler:
             ended: list[Stream] = []
-            scheduler.fill(parts, MAX_MESSAGE_BYTES - size - 32, ended)
+            scheduler.fill(parts, FILL_BYTES - size, ended)
             self._watch(ended)
         if scheduler.bulk_waits() and self.pacer.blocked():
             parts.append(encode_window(0, self._received, FLAG_ACK))
@@ -416,11 +422,13 @@ class SessionCore:
         self._watched.add(stream)
 
 
-def _cut_message(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """As many whole frames as fit in one message, and the rest."""
-    size = 0
-    for count, frame in enumerate(frames):
-        size += len(frame)
-        if size > MAX_MESSAGE_BYTES:
-            return frames[:count], frames[count:]
-    return frames, []
+def _cut(pieces: list[bytes], room: int) -> tuple[list[bytes], list[bytes]]:
+    """As many whole frames as fit, and the rest. A frame is one piece, or two: its header and its payload."""
+    end = 0
+    while end < len(pieces):
+        length = HEADER.unpack_from(pieces[end])[2]
+        room -= HEADER_BYTES + length
+        if room < 0:
+            break
+        end += 1 if len(pieces[end]) == HEADER_BYTES + length else 2
+    return pieces[:end], pieces[end:]
