@@ -7,7 +7,6 @@ rollout. Instances that keep pushing each other out are two agents under one nam
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -131,10 +130,6 @@ class ConnectionTable:
         """Oldest first."""
         known = self._targets.get(target)
         return tuple(known.entries) if known is not None else ()
-
-    def targets(self) -> Iterable[str]:
-        """Those with or without a link that were ever seen."""
-        return self._targets.keys()
 
     def choose(self, target: str, health: dict[str, Health]) -> str | None:
         """The healthiest session: open, heard lately, then fewer streams per round trip, then newest."""

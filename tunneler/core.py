@@ -274,7 +274,7 @@ class SessionCore:
     def consume(self, stream: Stream, size: int) -> None:
         """The application took bytes: give their credit back when it is worth a frame."""
         incoming = stream.incoming
-        incoming.consumed = consumed = incoming.consumed + size  # as `ReceiveWindow.consume`; this is every frame's way
+        incoming.consumed = consumed = incoming.consumed + size
         if consumed < incoming.due_at:
             return
         if stream.state is S.CLOSED:

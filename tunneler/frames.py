@@ -49,16 +49,6 @@ class FrameType(IntEnum):
     AUTH = 13
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame, decoded as far as the header."""
-
-    type: int
-    stream_id: int
-    payload: bytes = b""
-    flags: int = 0
-
-
 def encode(type_: int, stream_id: int, payload: bytes = b"", flags: int = 0) -> bytes:
     """Header and payload.
 
@@ -68,28 +58,6 @@ def encode(type_: int, stream_id: int, payload: bytes = b"", flags: int = 0) -> 
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"payload of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit in a frame")
     return HEADER.pack(type_, flags, len(payload), stream_id) + payload
-
-
-def decode(message: bytes) -> list[Frame]:
-    """All frames of one message, in order.
-
-    Raises:
-        ProtocolError: the message is too long, or does not end with a whole frame.
-    """
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise ProtocolError(CloseCode.LIMIT, f"message of {len(message)} bytes")
-    frames: list[Frame] = []
-    offset = 0
-    while offset < len(message):
-        if len(message) - offset < HEADER_BYTES:
-            raise ProtocolError(CloseCode.PROTOCOL, "message ends inside a header")
-        type_, flags, length, stream_id = HEADER.unpack_from(message, offset)
-        start = offset + HEADER_BYTES
-        offset = start + length
-        if offset > len(message):
-            raise ProtocolError(CloseCode.PROTOCOL, "message ends inside a frame")
-        frames.append(Frame(type_, stream_id, message[start:offset], flags))
-    return frames
 
 
 @dataclass(frozen=True, slots=True)

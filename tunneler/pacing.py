@@ -71,10 +71,6 @@ class LinkPacer:
         self._probe_from: int | None = None
 
     @property
-    def in_flight(self) -> int:
-        return self.sent - self.acked
-
-    @property
     def room(self) -> int:
         """Bulk bytes that may leave now."""
         return max(0, self.cap - self.sent + self.acked)

@@ -7,11 +7,6 @@ Source: the idea of RFC 9113 section 5.2, per stream; QUIC's absolute limits (RF
 from __future__ import annotations
 
 from tunneler.config import FIRST_WINDOW_BYTES
-from tunneler.errors import TunnelError
-
-
-class WindowExceeded(TunnelError):
-    """More bytes than credit."""
 
 
 class SendWindow:
@@ -32,16 +27,6 @@ class SendWindow:
     def available(self) -> int:
         """Bytes that may be sent now; never negative."""
         return self.limit - self.sent
-
-    def consume(self, size: int) -> None:
-        """Spend credit.
-
-        Raises:
-            WindowExceeded: ``size`` is above ``available``; nothing was spent.
-        """
-        if self.sent + size > self.limit:
-            raise WindowExceeded(f"{size} bytes with credit for {self.available}")
-        self.sent += size
 
     def raise_to(self, limit: int) -> bool:
         """Take a grant; False when it moves nothing."""
@@ -110,19 +95,6 @@ class ReceiveWindow:
         self.due_at = size - size * 3 // 4
         self._grown = 0
         self._last_grant = -1.0
-
-    def receive(self, size: int) -> bool:
-        """Book arriving bytes; False when they exceed what was granted, and then nothing was booked."""
-        received = self.received + size
-        if received > self.granted:
-            return False
-        self.received = received
-        return True
-
-    def consume(self, size: int) -> bool:
-        """The reader took bytes; True when credit is due (see `grant`)."""
-        self.consumed = consumed = self.consumed + size
-        return consumed >= self.due_at
 
     def grant(self, *, now: float, rtt_seconds: float, max_size: int) -> int:
         """The new limit for the peer. Doubles the window first when a quarter of it went in under a round trip.

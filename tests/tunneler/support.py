@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tunneler.config import TunnelConfig
 from tunneler.core import Role
 from tunneler.errors import StreamReset
 from tunneler.events import EofReceived, Event, HelloReceived, StreamEnded, StreamOffered
-from tunneler.frames import Hello, HelloOk
+from tunneler.frames import HEADER, HEADER_BYTES, Hello, HelloOk
 from tunneler.protocol import TunnelProtocol
 from tunneler.streams import Stream
+
+
+class Frame(NamedTuple):
+    """One frame, decoded as far as the header."""
+
+    type: int
+    stream_id: int
+    payload: bytes = b""
+    flags: int = 0
+
+
+def decode(message: bytes) -> list[Frame]:
+    """All frames of one message, in order."""
+    frames: list[Frame] = []
+    while message:
+        type_, flags, length, stream_id = HEADER.unpack_from(message)
+        payload, message = message[HEADER_BYTES : HEADER_BYTES + length], message[HEADER_BYTES + length :]
+        assert len(payload) == length
+        frames.append(Frame(type_, stream_id, payload, flags))
+    return frames
 
 
 class End:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tunneler.support import End, Pair
+from tests.tunneler.support import End, Pair, decode
 from tunneler import frames
 from tunneler.config import FIRST_WINDOW_BYTES, MAX_MESSAGE_BYTES, TunnelConfig
 from tunneler.core import Role, SessionState
@@ -209,10 +209,26 @@ def test_abuse_ends_the_session_with_a_code(frame: bytes, count: int, code: Clos
     for _ in range(count):
         feed(pair.agent, frame, pair.now)
     assert close_code(pair.agent) is code
-    goaway = frames.decode(pair.agent.protocol.data_to_send(pair.now))[-1]
+    goaway = decode(pair.agent.protocol.data_to_send(pair.now))[-1]
     assert frames.decode_goaway(goaway.payload).code is code
     feed(pair.agent, frame)  # what still arrives is ignored
     assert len(pair.agent.seen(SessionEnded)) == 1
+
+
+optional_frame = st.builds(
+    frames.encode, st.integers(77, 255), st.integers(0, 9), st.binary(max_size=20), st.just(frames.FLAG_OPTIONAL)
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(optional_frame, min_size=1, max_size=4))
+def test_a_message_cut_anywhere_but_between_frames_ends_the_session(encoded: list[bytes]) -> None:
+    message = b"".join(encoded)
+    whole = {sum(map(len, encoded[:count])) for count in range(len(encoded))}
+    for cut in range(len(message)):
+        end = End(Role.HUB, TunnelConfig())
+        feed(end, message[:cut])
+        assert close_code(end) is (None if cut in whole else CloseCode.PROTOCOL)
 
 
 def test_streams_beyond_the_limits_are_refused_and_again_and_again_ends_the_session() -> None:
@@ -221,7 +237,7 @@ def test_streams_beyond_the_limits_are_refused_and_again_and_again_ends_the_sess
     for id_ in range(2, 2 + 2 * 4, 2):
         feed(pair.agent, frames.encode_open(id_, frames.Open(1, "echo")))
     feed(pair.agent, frames.encode_open(10, frames.Open(1, "echo")))
-    (frame,) = frames.decode(pair.agent.protocol.data_to_send(0.0))
+    (frame,) = decode(pair.agent.protocol.data_to_send(0.0))
     assert (frame.type, frames.decode_code(frame.payload)[0]) == (FrameType.OPEN_ERR, StreamCode.BUSY)
     for id_ in range(12, 12 + 200, 2):
         feed(pair.agent, frames.encode_open(id_, frames.Open(1, "echo")))
@@ -266,7 +282,7 @@ def test_silence_is_pinged_and_ends_the_session_after_15_seconds() -> None:
         assert deadline is not None
         now = deadline
         pair.hub.take(hub.tick(now))
-        pings += any(f.type == FrameType.PING for f in frames.decode(hub.data_to_send(now)))
+        pings += any(f.type == FrameType.PING for f in decode(hub.data_to_send(now)))
     assert 15 <= now <= 15.1
     assert pings >= 2
     assert close_code(pair.hub) is CloseCode.TIMEOUT
