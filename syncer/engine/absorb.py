@@ -58,7 +58,7 @@ def absorb_reply(memory: Memory, action: do.Action, reply: do.Replied, wanted_ha
         return replace(memory, namespace_missing=False)
     if isinstance(action, do.Read):
         return replace(memory, stale=False)
-    if isinstance(action, do.VerifySourceGone | do.VerifyIntent):
+    if isinstance(action, do.Verify):
         assert reply.object is not None
         return replace(memory, proof=reply.proof, proof_uid=reply.object.uid)
     return memory

@@ -70,6 +70,16 @@ class VerifySourceGone:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyKind:
+    """Live check that a custom kind stays: whoever removes its CRD deletes all its objects, and means none of them.
+
+    `evidence` is what was seen of the source, and counts once that is known.
+    """
+
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyIntent:
     """Live check that our own API is installed and not terminating: only then un-placement is somebody's wish."""
 
@@ -83,7 +93,8 @@ class Settled:
     retry_seconds: float | None = None
 
 
-Action: TypeAlias = Create | Apply | Cede | Delete | Release | Read | EnsureNamespace | VerifySourceGone | VerifyIntent
+Verify: TypeAlias = VerifySourceGone | VerifyKind | VerifyIntent  # asked of the upstream
+Action: TypeAlias = Create | Apply | Cede | Delete | Release | Read | EnsureNamespace | Verify
 WRITES = (Create, Apply, Cede, Delete, Release, EnsureNamespace)
 
 

@@ -211,12 +211,14 @@ def _decide_removal(situation: Situation, unwanted: Unwanted) -> do.Action | do.
         return do.Release(observed.uid)  # only what the object itself says outlives us
     if orphan:
         return _settle(memory, State.GONE, message="left in place: its deletion policy is Orphan")
-    if unwanted.evidence:
+    if unwanted.evidence and not unwanted.verify:
         return do.Delete(observed.uid, unwanted.evidence, unwanted.counted)
     if memory.proof and memory.proof_uid == observed.uid:
         return do.Delete(observed.uid, memory.proof, unwanted.counted)
     if unwanted.verify == "source":
         return do.VerifySourceGone()
+    if unwanted.verify == "kind":
+        return do.VerifyKind(unwanted.evidence)
     if unwanted.verify == "intent":
         return do.VerifyIntent()
     return _settle(memory, State.PENDING, Reason.FROZEN, unwanted.message, retry=DELETION_POLL_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from syncer.api.keys import ObjectKey
 from syncer.api.names import CEDED_MANAGER, DELETION_ANNOTATION, SPEC_MANAGER
 from syncer.engine import actions as do
 from syncer.engine.guard import ApiGuard, Wish, prove_kind
@@ -48,7 +49,7 @@ class Executor:
             wish: what `VerifyIntent` has to prove.
         Raises:
             ApiError: the server refused, or could not be asked.
-            NotProven: our own API, or that of the source, is not in place.
+            NotProven: our own API, or the kind of the source, is not in place.
             SourceStillThereError: `VerifySourceGone` found the source.
         """
         client, key = link.client, source.key
@@ -62,12 +63,7 @@ class Executor:
                 metadata = {"uid": uid}
                 return await self._apply(client, info, manifest, metadata, force=True, manager=CEDED_MANAGER)
             case do.Delete(uid, _, _):
-                try:
-                    await client.delete(info, key.namespace, key.name, uid=uid)
-                except NotFound as error:
-                    if error.kind_of_missing != "object":
-                        raise
-                return do.Replied()
+                return await self._delete(client, info, key, uid)
             case do.Release(uid):
                 patch = [
                     {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -81,11 +77,15 @@ class Executor:
                 return do.Replied()
             case do.VerifySourceGone():
                 assert observed is not None  # otherwise there is nothing to delete
-                await prove_kind(self._upstream, source.info, source.created or observed.creation_timestamp)
+                await prove_kind(self._upstream, source.info, _created(source, observed))
                 if await self._read(self._upstream, source.info, key.namespace, key.name) is not None:
                     raise SourceStillThereError(str(key))
                 seen = source.gone or "source absent from a complete list"
                 return do.Replied(observed, proof=f"{seen}, and a live GET answers 404")
+            case do.VerifyKind(evidence):
+                assert observed is not None
+                await prove_kind(self._upstream, source.info, _created(source, observed))
+                return do.Replied(observed, proof=f"{evidence}, and its kind stays")
             case do.VerifyIntent():
                 return do.Replied(observed, proof=await self._guard.prove(wish))
 
@@ -109,6 +109,16 @@ class Executor:
         return do.Replied(answer, unchanged=bool(before) and answer.resource_version == before)
 
     @staticmethod
+    async def _delete(client: ClusterClient, info: ResourceInfo, key: ObjectKey, uid: str) -> do.Replied:
+        """Delete that very object; fine if it is gone already."""
+        try:
+            await client.delete(info, key.namespace, key.name, uid=uid)
+        except NotFound as error:
+            if error.kind_of_missing != "object":
+                raise
+        return do.Replied()
+
+    @staticmethod
     async def _read(client: ClusterClient, info: ResourceInfo, namespace: str, name: str) -> KubeObject | None:
         """The object, or None if the server says that this very object is not there."""
         try:
@@ -117,3 +127,9 @@ class Executor:
             if error.kind_of_missing == "resource":
                 raise
             return None
+
+
+def _created(source: Source, observed: KubeObject) -> str:
+    """When the source was made, as exactly as it is known: no copy is older than what it was made of."""
+    created = source.object.creation_timestamp if source.object is not None else source.created
+    return created or observed.creation_timestamp

@@ -74,9 +74,8 @@ def intent(world: World, sight: Sight, source: Source, pair: Pair, target: Targe
     if item is None:
         return _source_missing(world, sight, source, pair, target)
     if item.terminating:
-        return Unwanted(
-            f"source uid {item.uid} has deletionTimestamp {item.deletion_timestamp}", counted=False, orphan=pair.orphan
-        )
+        seen = f"source uid {item.uid} has deletionTimestamp {item.deletion_timestamp}"
+        return Unwanted(seen, counted=False, verify="" if _built_in(source) else "kind", orphan=pair.orphan)
     assignment = source.plan.assignments.get(target.name)
     if assignment is not None:
         missing = _api_missing(source, pair, target)
@@ -108,7 +107,7 @@ def _api_missing(source: Source, pair: Pair, target: TargetRuntime) -> Held | No
 
 
 def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
-    if source.gone and builtin_kind(source.info.api_version, source.info.kind) is not None:
+    if source.gone and _built_in(source):
         return Unwanted(source.gone, counted=False, orphan=pair.orphan)
     blind = sight.blind(source.key.group_resource)
     if blind:
@@ -117,6 +116,11 @@ def _source_missing(world: World, sight: Sight, source: Source, pair: Pair, targ
         return _unplaced(world, sight, source, pair, target)
     # Of a custom kind even a DELETED event proves little: removing a CRD upstream deletes all its objects.
     return Unwanted(verify="source", counted=not source.gone, orphan=pair.orphan)
+
+
+def _built_in(source: Source) -> bool:
+    """Whether no CRD can take the source with it."""
+    return builtin_kind(source.info.api_version, source.info.kind) is not None
 
 
 def _blind_retry(sight: Sight) -> float:

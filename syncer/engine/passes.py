@@ -32,7 +32,6 @@ from syncer.metrics import Metrics
 
 MAX_STEPS = 10  # reads and writes of one pass; the longest real one has 7
 MAX_WRITES = 3  # per (change, target)
-UPSTREAM = (do.VerifySourceGone, do.VerifyIntent)
 LONGEST_PAUSE_SECONDS = 300.0  # Retry-After is a target's word, and a target is not trusted with for ever
 SLOW_RETRY_SECONDS = 60.0  # after an answer that a person must resolve outside of Syncline:
 _RESOLVED_OUTSIDE = (Reason.FORBIDDEN, Reason.ADMISSION_DENIED, Reason.OBJECT_TOO_LARGE)
@@ -143,9 +142,7 @@ class Passes:
         except ApiError as error:
             return self._refused(key, current, now, step, error)
         except NotProven as why:
-            outcome = Outcome(State.PENDING, Reason.FROZEN, f"not deleted: {why}")
-            self._settle(current.source, current.pair, current.target, outcome)
-            self._retry(key, 5.0)
+            self._unproven(key, current, step, why)
             return False
         except SourceStillThereError:
             self._sight.audit_soon(key.object.group_resource, self._world.clock())
@@ -153,6 +150,14 @@ class Passes:
             return False
         self._accepted(current, now, step, reply, observed)
         return True
+
+    def _unproven(self, key: SyncKey, current: _Pass, step: do.Action, why: NotProven) -> None:
+        """The copy stays; and a source that goes with its kind waits for no copy, or its CRD could never go."""
+        source = current.source
+        if isinstance(step, do.VerifyKind) and source.object is not None and source.object.terminating:
+            source.left = source.object.uid
+        self._settle(source, current.pair, current.target, Outcome(State.PENDING, Reason.FROZEN, f"not deleted: {why}"))
+        self._retry(key, 5.0)
 
     def _wish(self, current: _Pass) -> Wish:
         """What is known of why the pair is not placed any more."""
@@ -232,7 +237,7 @@ class Passes:
     ) -> None:
         """Learn from an answer, and remember what it says about the object until the informer catches up."""
         pair, wanted = current.pair, now.intent
-        if not isinstance(step, UPSTREAM):
+        if not isinstance(step, do.Verify):
             self._world.answered(current.target)
         hash_ = wanted.hash if isinstance(wanted, Wanted) else ""
         pair.memory = absorb_reply(pair.memory, step, reply, hash_)
@@ -256,7 +261,7 @@ class Passes:
     def _refused(self, key: SyncKey, current: _Pass, now: Situation, step: do.Action, error: ApiError) -> bool:
         """Learn from a refusal. True: decide again at once; False: later."""
         target, pair, clock = current.target, current.pair, self._world.clock
-        upstream = isinstance(step, UPSTREAM)
+        upstream = isinstance(step, do.Verify)
         if not isinstance(error, Unreachable | ServerError | Unauthorized):
             if not upstream:
                 self._world.answered(target)

@@ -63,12 +63,12 @@ class Unwanted:
     """Nothing selects the source for the target (any more). Deleting needs `evidence`, or a way to get it.
 
     `evidence` is set when the reason was seen in this process: a deletionTimestamp, a DELETED event, a placement that
-    was changed. Otherwise `verify` names the live check that can supply it.
+    was changed. `verify` names the live check that supplies it otherwise, or that must confirm what was seen ("kind").
     """
 
     evidence: str = ""
     counted: bool = True  # spends the deletion budget: anything but a seen deletion of that very object or a drain
-    verify: str = ""  # "" | "source" | "intent"
+    verify: str = ""  # "" | "source" | "kind" | "intent"
     orphan: bool = False  # the last placement that we knew said Orphan
     message: str = ""  # why it cannot be proven, when neither is set
 

@@ -143,6 +143,7 @@ class Source:
         "gone",
         "info",
         "key",
+        "left",
         "mode",
         "object",
         "pairs",
@@ -160,6 +161,7 @@ class Source:
         self.created = ""  # creationTimestamp of the object that is gone
         self.placement = ""  # uid of the placement that holds the object inline; "" for an upstream object
         self.gone = ""  # evidence: "DELETED event of uid …"; "" while present or merely missing
+        self.left = ""  # uid of the object that goes with its CRD: its copies stay, and its deletion waits for none
         self.plan: Plan = NO_PLAN
         self.pairs: dict[str, Pair] = {}  # by target name
         self.shares: dict[

@@ -158,7 +158,7 @@ class StatusWriter:
         if wanted and not has:
             await self._write_finalizers(source, item, (*item.finalizers, SYNCED_FINALIZER))
         elif has and not wanted:
-            if self._sight.blind(None) or (item.terminating and self._dirty(source)):
+            if self._sight.blind(None) or (item.terminating and source.left != item.uid and self._dirty(source)):
                 self.queue.add(source.key, at=self._mono() + BUSY_SECONDS)
                 return
             await self._write_finalizers(source, item, tuple(f for f in item.finalizers if f != SYNCED_FINALIZER))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 
@@ -165,14 +164,20 @@ def test_removal_with_evidence_deletes_exactly_this_object() -> None:
     assert step == do.Delete(LIVE_UID, "deletionTimestamp seen", counted=False)
 
 
-@pytest.mark.parametrize(("verify", "action"), [("source", do.VerifySourceGone), ("intent", do.VerifyIntent)])
-def test_removal_without_evidence_asks_live_first(verify: str, action: type[Any]) -> None:
+@pytest.mark.parametrize(
+    ("unwanted", "action"),
+    [
+        (Unwanted(verify="source"), do.VerifySourceGone()),
+        (Unwanted("deletionTimestamp seen", verify="kind"), do.VerifyKind("deletionTimestamp seen")),
+        (Unwanted(verify="intent"), do.VerifyIntent()),
+    ],
+)
+def test_removal_that_needs_proof_asks_live_first(unwanted: Unwanted, action: do.Action) -> None:
     """P3."""
     manifest, _ = marked(deployment())
     observed = live(manifest, OWNED)
-    unwanted = Unwanted(verify=verify)
     step = decide(situation(unwanted, observed))
-    assert isinstance(step, action)
+    assert step == action
     memory = absorb_reply(Memory(), step, do.Replied(observed, proof="404"), "")
     assert decide(situation(unwanted, observed, memory)) == do.Delete(LIVE_UID, "404", counted=True)
 

@@ -152,19 +152,31 @@ def widget_crd() -> dict[str, Any]:
     }
 
 
-def widget(name: str) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "shop"}
+def widget(name: str, *finalizers: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "shop", "finalizers": list(finalizers)}
     return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata, "spec": {"size": 1}}
 
 
-@pytest.mark.parametrize("meanwhile", ["running", "restarted"])
-async def test_objects_that_went_with_their_crd_stay_on_the_targets(engine: Running, meanwhile: str) -> None:
+@pytest.mark.parametrize(
+    ("meanwhile", "finalizers", "wait"),
+    [
+        ("running", (), False),
+        ("restarted", (), False),
+        ("running", ("example.com/x",), False),
+        ("running", (), True),
+        ("restarted", (), True),
+    ],
+)
+async def test_objects_that_went_with_their_crd_stay_on_the_targets(
+    engine: Running, meanwhile: str, finalizers: tuple[str, ...], wait: bool
+) -> None:
     """P3: an upstream API group that is missing is unknown; nobody asked to delete the objects one by one."""
     for cluster in ("upstream", "east"):
         await engine.apply(widget_crd(), cluster=cluster)
         await engine.kubectl(cluster, "wait", "--for=condition=Established", "crd/widgets.example.com")
     rule = [{"apiVersion": "example.com/v1", "kind": "Widget", "names": ["*"]}]
-    await engine.apply(placement("all", "shop", engine.targets.values(), rule), widget("a"), widget("b"))
+    everything = placement("all", "shop", engine.targets.values(), rule, deletion={"wait": wait})
+    await engine.apply(everything, widget("a", *finalizers), widget("b"))
     await engine.until("east", "widgets.example.com", "b", "shop", lambda o: o, "placed", seconds=40)
     await engine.until("east", "widgets.example.com", "a", "shop", lambda o: o, "placed")
     await quiet(engine)
@@ -173,7 +185,13 @@ async def test_objects_that_went_with_their_crd_stay_on_the_targets(engine: Runn
     await engine.until("east", "widgets.example.com", "b", "shop", lambda o: o is None, "an ordinary deletion")
     del there["b"]
 
-    await engine.kubectl("upstream", "delete", "crd", "widgets.example.com", "--timeout=20s")
+    await engine.kubectl("upstream", "delete", "crd", "widgets.example.com", "--wait=false")
+    if finalizers:
+        await asyncio.sleep(2.0)
+        assert await uids(engine, "widgets") == there
+        nothing = '{"metadata": {"finalizers": null}}'
+        await engine.kubectl("upstream", "patch", "widget", "a", "-n", "shop", "--type=merge", "-p", nothing)
+    await engine.kubectl("upstream", "wait", "--for=delete", "crd/widgets.example.com", "--timeout=20s")
     if meanwhile == "restarted":
         await engine.stop()
         await engine.start()
