@@ -73,12 +73,12 @@ class CircuitBreaker:
     """Stops asking a target that only fails, and finds out by single probes when it is back.
 
     Count as failures only what says that the target is unreachable or broken (connection, timeout, 5xx), never an
-    answer about one object (409, 422, 403).
+    answer about one object (409, 422, 403, or 500 because a webhook that looks at it is down).
     """
 
     FIRST_OPEN_SECONDS: Final = 1.0
     LONGEST_OPEN_SECONDS: Final = 30.0  # a target that returns is found within this time
-    PROBE_SECONDS: Final = 5.0  # then the next probe may go: whoever was let through may have had nothing to send
+    PROBE_SECONDS: Final = 5.0  # then the next probe may go: a request may hang for much longer
 
     def __init__(self, threshold: int = 5) -> None:
         """Args: threshold: failures in a row that open it, at least 1."""
@@ -99,14 +99,17 @@ class CircuitBreaker:
         """When `allows` can next say yes; in the past while closed."""
         return -inf if self._state is BreakerState.CLOSED else self._retry_at
 
+    def would_allow(self, now: float) -> bool:
+        """Whether `allows` would say yes now; for those who may have nothing to send."""
+        return self._state is BreakerState.CLOSED or now >= self._retry_at
+
     def allows(self, now: float) -> bool:
-        """Whether a request may go now. While not closed a yes is the probe: report its outcome."""
-        if self._state is BreakerState.CLOSED:
-            return True
-        if now < self._retry_at:
+        """Whether a request may go now. While not closed a yes is the probe: send it, and report its outcome."""
+        if not self.would_allow(now):
             return False
-        self._state = BreakerState.HALF_OPEN
-        self._retry_at = now + self.PROBE_SECONDS
+        if self._state is not BreakerState.CLOSED:
+            self._state = BreakerState.HALF_OPEN
+            self._retry_at = now + self.PROBE_SECONDS
         return True
 
     def success(self) -> None:

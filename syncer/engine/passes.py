@@ -25,7 +25,15 @@ from syncer.engine.state import Pair, Source, version
 from syncer.engine.targets import Link, TargetRuntime, served_as
 from syncer.engine.world import CATCH_UP, World
 from syncer.errors import NotLeadingError
-from syncer.kube.errors import ApiError, NamespaceTerminating, ServerError, TooManyRequests, Unauthorized, Unreachable
+from syncer.kube.errors import (
+    ApiError,
+    NamespaceTerminating,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    WebhookFailed,
+)
 from syncer.kube.fields import owners
 from syncer.kube.objects import KubeObject
 from syncer.metrics import Metrics
@@ -135,6 +143,8 @@ class Passes:
         if info is None:
             self._retry(key, 5.0)  # it was served when the situation was taken
             return False
+        if not isinstance(step, do.Verify) and not current.target.breaker.allows(self._world.clock()):
+            return True  # it opened, or another request is its probe: decide again
         current.changed_at = current.pair.changed_at
         try:
             wish = self._wish(current)
@@ -262,7 +272,7 @@ class Passes:
         """Learn from a refusal. True: decide again at once; False: later."""
         target, pair, clock = current.target, current.pair, self._world.clock
         upstream = isinstance(step, do.Verify)
-        if not isinstance(error, Unreachable | ServerError | Unauthorized):
+        if not isinstance(error, Unreachable | ServerError | Unauthorized) or isinstance(error, WebhookFailed):
             if not upstream:
                 self._world.answered(target)
             wanted = now.intent if isinstance(now.intent, Wanted) else None

@@ -132,12 +132,12 @@ class TargetRuntime:
         return self.state.deleting and self.model.spec.deletion == "Drain"
 
     def closed(self, now: float) -> Held | None:
-        """Why nothing may be written here now, or None."""
+        """Why nothing may be written here now, or None. Whoever then sends something asks the breaker once more."""
         if self.link is None:
             return Held(Reason.TARGET_NOT_READY, f"{self.name} is not connected: {self.message}")
         if self.state.deleting and not self.draining:
             return Held(Reason.DELETING, f"{self.name} is being deleted; its objects stay (deletion: Orphan)")
-        if not self.breaker.allows(now):
+        if not self.breaker.would_allow(now):
             wait = max(0.1, self.breaker.retry_at() - now)
             return Held(Reason.UNREACHABLE, f"{self.name} does not answer: {self.message}", retry_seconds=wait)
         return None

@@ -150,6 +150,10 @@ class ServerError(ApiError, TransientError):
     """5xx and 408 that may pass."""
 
 
+class WebhookFailed(ServerError):
+    """5xx because a webhook is down or fails: the server works, and objects that the webhook does not see may go on."""
+
+
 class Unauthorized(ApiError, TransientError):
     """401: the credentials are not, or no longer, accepted; they may be refreshed."""
 
@@ -237,6 +241,12 @@ _DENIED: Final = re.compile(
     r"is forbidden: exceeded quota: |^admission webhook \"[^\"]{1,253}\" denied the request|"
     r"ValidatingAdmissionPolicy '[^']{1,253}' with binding '[^']{1,253}' denied request: "
 )
+# What a webhook refuses with a 5xx of its own is a fault of the webhook, too.
+_WEBHOOK_FAILED: Final = re.compile(
+    r"(?:^|: )failed calling webhook \"[^\"]{1,253}\"|"
+    r"(?:^|: )conversion webhook for [^,]{1,512}, Kind=\w{1,63} failed: |"
+    r"^admission webhook \"[^\"]{1,253}\" denied the request"
+)
 _SIMPLE: Final[Mapping[int, type[ApiError]]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -321,6 +331,8 @@ def _classify(code: int, reason: str, message: str, causes: tuple[Cause, ...]) -
         return NamespaceTerminating
     if code in (400, 403, 422) and _DENIED.search(message) and not any(cause.field for cause in causes):
         return AdmissionDenied
+    if code >= 500 and _WEBHOOK_FAILED.search(message):
+        return WebhookFailed
     return _SIMPLE.get(code) or (ServerError if code >= 500 or code == 0 else BadRequest)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from syncer.api.keys import SyncKey
 from syncer.engine import intents
-from syncer.engine.actions import Replied
+from syncer.engine.actions import Action, Replied
 from syncer.engine.dispatcher import Dispatcher
 from syncer.engine.lanes import BreakerState
 from syncer.engine.pair import ABSENT, Outcome, State
@@ -17,11 +17,13 @@ from syncer.engine.passes import Passes
 from syncer.engine.state import Source
 from syncer.engine.targets import TargetRuntime
 from syncer.engine.workqueue import CATCH_UP, DRIFT, USER_CHANGE, KeyedQueue
-from syncer.kube.errors import Unreachable
+from syncer.kube.errors import Status, Unreachable, error_from_status
 from syncer.metrics import Metrics
+from tests.syncer.engine.test_passes import Obeying
 from tests.syncer.engine.worlds import Realm
 
 OBJECTS = 200
+WEBHOOK_DOWN = 'Internal error occurred: failed calling webhook "a.b": failed to call webhook: connection refused'
 
 
 class Dead:
@@ -123,8 +125,8 @@ async def test_keys_of_a_dead_target_are_not_tried_one_by_one() -> None:
     assert executor.tried > before  # and everything goes on as soon as the target answers
 
 
-async def test_a_probe_that_had_nothing_to_send_brings_no_lot_of_keys_after_it() -> None:
-    """Half open, and whoever was let through did not need to ask: the others wait for the next probe."""
+async def test_a_probe_under_way_brings_no_lot_of_keys_after_it() -> None:
+    """Half open, and nobody answered yet: the others wait for the next probe."""
     realm, target, sources = a_realm()
     passes = Passes(
         realm.world, realm.sight, cast(Any, Dead()), Metrics(), lambda *given: given[-1], lambda *given: None
@@ -133,7 +135,66 @@ async def test_a_probe_that_had_nothing_to_send_brings_no_lot_of_keys_after_it()
         realm.world.queue.done(key)
     open_breaker(realm, target)
     realm.now = target.breaker.retry_at() + 0.01
-    assert target.breaker.allows(realm.now)  # the probe; it finds nothing to send
+    assert target.breaker.allows(realm.now)  # the probe
     for source in sources:
         realm.world.enqueue(SyncKey(source.key, "east"), CATCH_UP)
     assert await work(realm, passes, 1.0) < 5
+
+
+class Guarded:
+    """A target that takes everything but what a webhook guards, which is down until `healed`."""
+
+    def __init__(self, realm: Realm, guarded: range) -> None:
+        self._obeying = Obeying(realm)
+        self._guarded = {f"web-{number}" for number in guarded}
+        self.healed = False
+        self.refused = 0
+
+    async def perform(self, step: Action, source: Source, *given: Any) -> Replied:
+        if source.key.name in self._guarded and not self.healed:
+            self.refused += 1
+            raise error_from_status(500, Status(500, "InternalError", WEBHOOK_DOWN))
+        return await self._obeying.perform(step, source, *given)
+
+
+async def test_a_dead_webhook_of_a_target_is_no_dead_target() -> None:
+    """Six objects are refused again and again; the others stay as they are, and what is new of them goes out."""
+    realm, target, sources = a_realm()
+    executor = Guarded(realm, range(6))
+    passes = Passes(
+        realm.world, realm.sight, cast(Any, executor), Metrics(), lambda *given: given[-1], lambda *given: None
+    )
+    await work(realm, passes, 1.0)
+    others = sources[6:]
+    for _ in range(30):
+        for source in others:
+            realm.world.enqueue(SyncKey(source.key, "east"), DRIFT)
+        await work(realm, passes, 1.0)
+        assert {source.pairs["east"].outcome for source in others} == {Outcome(State.SYNCED)}
+        assert target.breaker.state is BreakerState.CLOSED
+    assert executor.refused > 6 * 4
+    stuck = sources[0].pairs["east"].outcome
+    assert (stuck.state, stuck.reason, stuck.message) == (State.PENDING, "Retrying", WEBHOOK_DOWN)
+    before = others[0].pairs["east"].memory.applied
+    realm.deployment("web-6", generation=2, labels={"tier": "front"})
+    await work(realm, passes, 0.1)
+    assert others[0].pairs["east"].memory.applied not in ("", before)
+
+
+async def test_who_has_nothing_to_send_takes_no_probe_from_who_has() -> None:
+    realm, target, sources = a_realm()
+    passes = Passes(
+        realm.world, realm.sight, cast(Any, Obeying(realm)), Metrics(), lambda *given: given[-1], lambda *given: None
+    )
+    await work(realm, passes, 1.0)
+    open_breaker(realm, target)
+    realm.now = target.breaker.retry_at() + 0.01
+    for source in sources[1:]:
+        realm.world.enqueue(SyncKey(source.key, "east"), USER_CHANGE)
+    await work(realm, passes, 0.05)
+    assert {source.pairs["east"].outcome for source in sources} == {Outcome(State.SYNCED)}
+    assert target.breaker.state is BreakerState.OPEN
+    before = sources[0].pairs["east"].memory.applied
+    realm.deployment("web-0", generation=2, labels={"tier": "front"})
+    await work(realm, passes, 0.1)
+    assert sources[0].pairs["east"].memory.applied not in ("", before)

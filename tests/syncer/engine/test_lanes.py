@@ -120,6 +120,15 @@ def test_a_probe_that_never_reports_is_followed_by_another() -> None:
     assert breaker.allows(1.0 + CircuitBreaker.PROBE_SECONDS)
 
 
+def test_a_look_at_the_breaker_takes_no_probe() -> None:
+    breaker = opened()
+    assert not breaker.would_allow(0.5)
+    assert breaker.would_allow(1.0)
+    assert state(breaker) == BreakerState.OPEN
+    assert breaker.allows(1.0)
+    assert not breaker.would_allow(1.0)
+
+
 def test_a_threshold_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="threshold"):
         CircuitBreaker(0)

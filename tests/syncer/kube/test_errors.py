@@ -261,6 +261,29 @@ def test_what_admission_denies_may_be_taken_later(code: int, message: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (500, 'Internal error occurred: failed calling webhook "a.b": failed to call webhook: Post "https://x": EOF'),
+        (500, 'failed calling webhook "a.b": connection refused'),
+        (500, 'conversion webhook for example.com/v1, Kind=Widget failed: Post "https://x": connection refused'),
+        (500, 'admission webhook "a.b" denied the request: its own database is down'),
+        (503, 'admission webhook "a.b" denied the request: busy'),
+    ],
+)
+def test_a_webhook_that_fails_is_not_the_server(code: int, message: str) -> None:
+    error = answer(code, reason="InternalError", message=message)
+    assert type(error) is e.WebhookFailed
+    assert error.message == message
+
+
+@pytest.mark.parametrize(
+    "message", ["etcdserver: request timed out", 'rpc error: "failed calling webhook"', "conversion webhook for it"]
+)
+def test_other_faults_of_a_server_are_its_own(message: str) -> None:
+    assert type(answer(500, reason="InternalError", message=message)) is e.ServerError
+
+
+@pytest.mark.parametrize(
     ("code", "message", "field"),
     [
         (403, 'configmaps is forbidden: User "exceeded quota: x" cannot create resource "configmaps"', ""),
