@@ -33,8 +33,9 @@ def decide(situation: Situation) -> do.Action | do.Settled:
     if isinstance(intent, Held):
         return _hold(intent, memory)
     if isinstance(situation.downstream, Unknown):
-        reason = Reason.RETRYING if situation.downstream.starting else Reason.UNREACHABLE
-        return _settle(memory, State.PENDING, reason, situation.downstream.reason)
+        unknown = situation.downstream
+        reason = Reason.RETRYING if unknown.starting else Reason.UNREACHABLE
+        return _settle(memory, State.PENDING, reason, unknown.reason, unknown.retry_seconds)
     if memory.stale:
         return do.Read()
     if isinstance(intent, Unwanted):

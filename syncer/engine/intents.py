@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from syncer.api.names import SYNCED_FINALIZER, Reason
 from syncer.api.policy import builtin_kind
-from syncer.engine.pair import Observation, State, Unknown
+from syncer.engine.pair import ABSENT, Observation, State, Unknown
 from syncer.engine.planner import RUNS_ONCE
 from syncer.engine.sight import LOOKING_UP
 from syncer.engine.situation import Held, Intent, PathRule, Policy, Situation, Unwanted, Wanted
@@ -27,6 +27,7 @@ _SAME = Same()
 _NOT_LOOKED_AT = Unknown("the target takes no writes now")
 LANDING_RETRY_SECONDS = 2.0
 ASKING_RETRY_SECONDS = 0.2  # a target is being asked what it serves
+UNKNOWN_RETRY_SECONDS = 5.0  # nobody could say what a target serves
 API_MISSING_RETRY_SECONDS = 30.0  # discovery is asked anew about as often
 
 
@@ -57,13 +58,23 @@ def downstream(source: Source, pair: Pair, target: TargetRuntime) -> Observation
     """What stands on the target, as far as we know."""
     informer = target.watch(source.key.group_resource)
     if informer is None:
-        return (
-            pair.live
-            if pair.live is not None
-            else Unknown(f"{source.key.group_resource} is not watched on {target.name} yet", starting=True)
-        )
+        return _unwatched(source, pair, target)
     cached = informer.cache.get((source.key.namespace, source.key.name))
     return pair.observe(cached, informer.synced, informer.error or "")
+
+
+def _unwatched(source: Source, pair: Pair, target: TargetRuntime) -> Observation:
+    """A watch that is about to start tells; where none ever starts, since the kind is not served, nothing can stand."""
+    resource, retry = source.key.group_resource, None
+    if target.link is not None:
+        try:
+            served = target.link.discovery.find_resource(resource) is not None
+        except TransientError as error:
+            return pair.live or Unknown(str(error), retry_seconds=UNKNOWN_RETRY_SECONDS)
+        if not served and target.link.lacks.get(resource):  # asked since something of it is needed there
+            return ABSENT
+        retry = None if served else ASKING_RETRY_SECONDS
+    return pair.live or Unknown(f"{resource} is not watched on {target.name} yet", starting=True, retry_seconds=retry)
 
 
 def intent(world: World, sight: Sight, source: Source, pair: Pair, target: TargetRuntime) -> Intent:
@@ -99,7 +110,7 @@ def _api_missing(source: Source, pair: Pair, target: TargetRuntime) -> Held | No
         if target.link.discovery.find_resource(info.group_resource) is not None:
             return None
     except TransientError as error:
-        return Held(Reason.UNREACHABLE, str(error), retry_seconds=5.0)
+        return Held(Reason.UNREACHABLE, str(error), retry_seconds=UNKNOWN_RETRY_SECONDS)
     message = f"{target.name} serves no {info.api_version} {info.kind}"
     if not target.link.lacks.get(info.group_resource) and pair.outcome.reason != Reason.API_MISSING:
         return Held(Reason.RETRYING, message, retry_seconds=ASKING_RETRY_SECONDS)

@@ -29,6 +29,7 @@ class Unknown:
 
     reason: str
     starting: bool = False  # nobody asked yet, as opposed to: nobody answered
+    retry_seconds: float | None = None  # look again then; None: an event follows once it is known
 
 
 Observation: TypeAlias = Present | Absent | Unknown

@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, *finalizers: str) -> None:
         self.realm = realm = Realm()
         realm.discovery.known_resources.append(WIDGETS)
-        self.target = realm.target("east")
+        self.target = realm.target("east", resources={"preset": "All"})
         link = self.target.link
         assert link is not None
         cast(Any, link.discovery).known_resources.append(WIDGETS)
