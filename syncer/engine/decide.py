@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from syncer.api.names import Reason
+from syncer.api.names import APPLIED_ANNOTATION, Reason
 from syncer.conflict.existing import Found, Refuse, resolve_existing
 from syncer.conflict.fields import forces_fields
 from syncer.conflict.immutable import may_recreate
@@ -19,9 +19,11 @@ from syncer.engine.pair import Absent, Failure, Memory, Outcome, Present, State,
 from syncer.engine.situation import Held, Situation, Unwanted, Wanted
 from syncer.kube.fields import digest
 from syncer.kube.objects import KubeObject
+from syncer.kube.pointers import join_pointer
 from syncer.transform.mark import is_ours, read_applied, read_deletion, read_mark
 
 DELETION_POLL_SECONDS = 5.0
+_MARKS = (join_pointer(("metadata", "annotations", APPLIED_ANNOTATION)),)  # whoever took others off took this one
 _PAUSED = "drift mode Pause: nothing is written after the first apply"
 
 
@@ -159,6 +161,8 @@ def _apply(wanted: Wanted, memory: Memory, observed: KubeObject, repairs: tuple[
         ceding = live_values(observed, ignored)
         if ceding is not None:
             return do.Cede(ceding, observed.uid)
+    if (memory.uid, memory.applied) == (observed.uid, wanted.hash):  # it has had this very content from us
+        repairs = repairs or _MARKS
     manifest = shaped(wanted.manifest, memory, ignored)
     return do.Apply(manifest, observed.uid, force=forces_fields(wanted.policy.fields), repairs=repairs)
 

@@ -240,7 +240,8 @@ class Passes:
         except ApiError:
             return "somebody"
         found = owners(live["metadata"].get("managedFields") or (), pointer, live)
-        return ", ".join(name for name in found if name != SPEC_MANAGER) or "an admission webhook"
+        others = ", ".join(name for name in found if name != SPEC_MANAGER)
+        return others or "an admission webhook, or whoever removes it,"
 
     def _accepted(
         self, current: _Pass, now: Situation, step: do.Action, reply: do.Replied, observed: KubeObject | None

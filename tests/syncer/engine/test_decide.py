@@ -70,6 +70,18 @@ def test_a_field_that_somebody_took_over_is_drift_and_repaired() -> None:
     assert step.repairs == ("/spec/replicas",)
 
 
+def test_a_mark_that_somebody_took_off_is_drift_and_new_content_is_not() -> None:
+    manifest, hash_ = marked(deployment())
+    bare = copy.deepcopy(manifest)
+    del bare["metadata"]["annotations"]["syncline.io/applied"]
+    memory = Memory(uid=LIVE_UID, applied=hash_)
+    step = decide(situation(wanted(manifest, hash_), live(bare, OWNED), memory))
+    assert step == do.Apply(manifest, LIVE_UID, force=True, repairs=("/metadata/annotations/syncline.io~1applied",))
+    after, new_hash = marked(deployment(image="nginx:1.28"), generation=2)
+    step = decide(situation(wanted(after, new_hash), live(bare, OWNED), memory))
+    assert step == do.Apply(after, LIVE_UID, force=True)
+
+
 @pytest.mark.parametrize("mode", ["Ignore", "Warn"])
 def test_drift_that_is_not_enforced_is_left_alone(mode: str) -> None:
     manifest, hash_ = marked(deployment())
@@ -321,7 +333,7 @@ def test_our_object_whose_marks_were_removed_by_hand_is_repaired() -> None:
     manifest, hash_ = marked(deployment())
     bare = live(deployment(), OWNED)
     step = decide(situation(wanted(manifest, hash_), bare, Memory(uid=LIVE_UID, applied=hash_)))
-    assert step == do.Apply(manifest, LIVE_UID, force=True)
+    assert step == do.Apply(manifest, LIVE_UID, force=True, repairs=("/metadata/annotations/syncline.io~1applied",))
     assert HUB not in bare.labels.values()
 
 

@@ -6,10 +6,20 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
+import pytest
 
-from syncer.api.names import DELETION_ANNOTATION
+from syncer.api.names import (
+    APPLIED_ANNOTATION,
+    DELETION_ANNOTATION,
+    MANAGED_BY_LABEL,
+    SOURCE_ANNOTATION,
+    SPEC_MANAGER,
+    Reason,
+)
+from syncer.conflict.fights import LIMIT
 from syncer.engine import actions as do
 from syncer.engine.downstream import Downstream
+from syncer.engine.pair import State
 from syncer.engine.passes import Passes
 from syncer.engine.state import Source
 from syncer.kube.changes import EventType, InformerEvent
@@ -37,7 +47,8 @@ class Obeying:
                 assert observed is not None
                 return do.Replied(self._saved(observed.manifest(), {DELETION_ANNOTATION: "Orphan"}))
             case do.Create(manifest) | do.Apply(manifest):
-                return do.Replied(self._saved(manifest, {}))
+                before = {"resourceVersion": observed.resource_version} if observed is not None else {}
+                return do.Replied(self._saved({**manifest, "metadata": {**manifest["metadata"], **before}}, {}))
         return do.Replied()
 
     def _saved(self, manifest: Any, annotations: dict[str, str]) -> KubeObject:
@@ -157,3 +168,56 @@ async def test_a_pass_ends_with_the_target_that_it_is_about() -> None:
     bench.executor.meanwhile = meanwhile
     assert await bench.work() == [do.VerifyIntent()]
     assert not source.pairs
+
+
+class Opponent:
+    """A controller on the target that sets labels and annotations to its own idea, whenever it sees the object."""
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+        self.seen: dict[str, Any] = {}
+
+    def undo(self, item: KubeObject) -> KubeObject:
+        manifest = item.manifest()
+        metadata = dict(manifest["metadata"])
+        for field in ("labels", "annotations"):
+            metadata[field] = {k: v for k, v in metadata.get(field, {}).items() if k not in self._keys}
+        version = str(int(metadata["resourceVersion"]) + 1)
+        entry = {"manager": SPEC_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}}
+        metadata |= {"resourceVersion": version, "managedFields": [entry]}
+        self.seen = {**manifest, "metadata": metadata}
+        return decode_object(orjson.dumps(self.seen))
+
+    async def get_json(self, path: str) -> dict[str, Any]:
+        """The target's answer to whoever asks for managers."""
+        return self.seen
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (APPLIED_ANNOTATION,),
+        (APPLIED_ANNOTATION, SOURCE_ANNOTATION, DELETION_ANNOTATION),
+        (APPLIED_ANNOTATION, SOURCE_ANNOTATION, DELETION_ANNOTATION, MANAGED_BY_LABEL),
+    ],
+)
+async def test_a_fight_over_our_marks_is_not_fed(keys: tuple[str, ...]) -> None:
+    """P12: one round a second for a minute; after a few repairs somebody has to stop it."""
+    bench, opponent = Bench(), Opponent(*keys)
+    source = bench.realm.deployment()
+    assert bench.target.link is not None
+    bench.target.link.client = cast(Any, opponent)
+    await bench.work()
+    pair, applies = source.pairs["east"], 0
+    item = live(pair)
+    for _ in range(60):
+        item = opponent.undo(item)
+        bench.realm.now += 1.0
+        bench.show(source, item)
+        done = [step for step in await bench.work() if isinstance(step, do.Apply)]
+        applies += len(done)
+        if done:
+            item = live(pair)
+    assert applies == LIMIT
+    assert (pair.outcome.state, pair.outcome.reason) == (State.FAILED, Reason.DRIFT_FIGHT)
+    assert "/metadata/annotations/syncline.io~1applied" in pair.outcome.message
