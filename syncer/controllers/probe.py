@@ -40,17 +40,11 @@ class ProbeTracker:
         self._threshold = threshold
         self._interval = interval_seconds
         self._failures = 0
-        self._last_success: float | None = None
         self.verdict = Verdict(None, "Connecting", "not yet asked", now)
-
-    @property
-    def last_success(self) -> float | None:
-        """Monotonic seconds of the last good answer; None if there was none."""
-        return self._last_success
 
     def success(self, now: float) -> bool:
         """A good answer. Returns whether the verdict turned."""
-        self._failures, self._last_success = 0, now
+        self._failures = 0
         if self.verdict.reachable is True:
             return False
         self.verdict = Verdict(True, "Connected", "", now)

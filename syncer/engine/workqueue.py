@@ -182,10 +182,6 @@ class KeyedQueue(Generic[K]):
         """Reset the failure count of a key: it succeeded, or failed for good."""
         self._failures.pop(key, None)
 
-    def failures(self, key: K) -> int:
-        """Failures counted by `retry` since the last `forget`."""
-        return self._failures.get(key, 0)
-
     def discard(self, key: K) -> None:
         """Drop a waiting key and its failure count; a key in hand stays in hand but does not come again."""
         self._failures.pop(key, None)

@@ -94,7 +94,7 @@ _RESOURCES = msgspec.json.Decoder(_LegacyResources)
 class Discovery:
     """What one cluster serves, as of the last `refresh`.
 
-    Answers are three-valued: found, proven absent (None or False), and unknown, which raises `TransientError`. Unknown
+    Answers are three-valued: found, proven absent (None), and unknown, which raises `TransientError`. Unknown
     is everything before the first refresh, an aggregated API whose server is away, and every absence after a refresh
     failed.
     """
@@ -142,10 +142,6 @@ class Discovery:
         """The resource of that plural, in its preferred version. Raises TransientError for unknown."""
         matches = (info for info in self._infos(resource.group) if info.resource == resource.resource)
         return self._proven(resource.group, next(matches, None))
-
-    def known(self, group: str) -> bool:
-        """True if the group is served, False if it is proven not to be. Raises TransientError for unknown."""
-        return self._proven(group, next(iter(self._infos(group)), None)) is not None
 
     def resources(self) -> list[ResourceInfo]:
         """Every resource once, in its preferred version; [] before the first refresh."""

@@ -178,17 +178,6 @@ class Invalid(ApiError, TerminalError):
     """422: the object breaks a rule; `causes` name the fields."""
 
     @property
-    def immutable_field(self) -> str | None:
-        """The server's path of the first field that may not change, or None.
-
-        A UID that differs from the precondition answers 422 on `metadata.uid`; that is another object, see `other_uid`.
-        """
-        for cause in self.causes:
-            if cause.field != "metadata.uid" and any(word in cause.message for word in _IMMUTABLE):
-                return cause.field
-        return None
-
-    @property
     def other_uid(self) -> bool:
         """True if the object now living under the name has another UID than the one sent."""
         return any(cause.field == "metadata.uid" for cause in self.causes)

@@ -40,7 +40,6 @@ __all__ = [
     "ListValue",
     "Path",
     "Position",
-    "covers",
     "differing",
     "digest",
     "get_pointer",
@@ -178,14 +177,6 @@ def differing(manifest: Mapping[str, Any], live: Mapping[str, Any], owned: Field
     server's defaults. Another order counts because ownership does not show it (`env`).
     """
     return _read(_Comparison(manifest, live, owned).differing)
-
-
-def covers(manifest: Mapping[str, Any], live: Mapping[str, Any], owned: bytes | None) -> bool:
-    """True if applying the manifest would change nothing: nothing uncovered, surplus or differing."""
-    if owned is None:
-        return False
-    found = _Comparison(manifest, live, FieldSet.parse(owned))
-    return not (found.uncovered or found.surplus or found.differing)
 
 
 def owners(

@@ -87,8 +87,8 @@ class Informer:
         fresh: the watch is alive right now; a cache that is not fresh may be old, and absence from it proves nothing.
         last_contact: clock reading of the last byte from the server.
         error: why the cache is not followed, or None.
-        rewound: the server went back to an older version (a restored backup); stays True until `accept_rewind`. What is
-            missing then may only be forgotten, so deletes must wait for a person.
+        rewound: the server went back to an older version (a restored backup); stays True until a restart of ours.
+            What is missing then may only be forgotten, so deletes must wait for a person.
     """
 
     def __init__(
@@ -160,10 +160,6 @@ class Informer:
     def statistics(self) -> InformerStatistics:
         """A snapshot."""
         return InformerStatistics(**self._counts)
-
-    def accept_rewind(self) -> None:
-        """A person said that the restored state is the one to follow."""
-        self.rewound = False
 
     def audit_soon(self) -> None:
         """Take a complete list now instead of at the next audit."""

@@ -100,18 +100,14 @@ async def test_kinds_are_found_by_version_by_group_and_by_plural(api: FakeApi, c
 async def test_absence_is_proven_only_by_a_whole_answer(api: FakeApi, client: ClusterClient) -> None:
     """B24: a missing kind is told from a cluster that could not be asked."""
     discovery = Discovery(client)
-    for ask in (
-        lambda: discovery.known("apps"),
-        lambda: discovery.find("v1", "Pod"),
-        lambda: discovery.find_resource(GroupResource("", "pods")),
-    ):
-        with pytest.raises(TransientError, match="not known yet"):
-            ask()
+    with pytest.raises(TransientError, match="not known yet"):
+        discovery.find("v1", "Pod")
+    with pytest.raises(TransientError, match="not known yet"):
+        discovery.find_resource(GroupResource("", "pods"))
     api.answer_next("GET", CORE, groups(apps=[version("v1", DEPLOYMENTS)]))
     await discovery.refresh()
-    assert discovery.known("apps")
-    assert discovery.known("")
-    assert not discovery.known("shop.example.com")
+    assert discovery.find("apps", "Deployment") is not None
+    assert discovery.find("shop.example.com", "Order") is None
     assert discovery.find("apps/v1beta1", "Deployment") is None
     assert discovery.find("apps/v1", "Nope") is None
     assert discovery.find_resource(GroupResource("", "pods")) is None
@@ -128,10 +124,10 @@ async def test_a_failed_refresh_keeps_what_is_known_and_turns_absence_into_unkno
         await discovery.refresh()
     assert discovery.find("apps/v1", "Deployment") is not None
     with pytest.raises(TransientError, match="could not be asked"):
-        discovery.known("shop.example.com")
+        discovery.find("shop.example.com", "Order")
     api.answer_next("GET", UNCHANGED, UNCHANGED)
     assert not await discovery.refresh()
-    assert not discovery.known("shop.example.com")
+    assert discovery.find("shop.example.com", "Order") is None
 
 
 async def test_a_group_whose_server_is_away_is_unknown(api: FakeApi, client: ClusterClient) -> None:
@@ -141,8 +137,7 @@ async def test_a_group_whose_server_is_away_is_unknown(api: FakeApi, client: Clu
     api.answer_next("GET", CORE, groups(away_example=away, half_example=half))
     await discovery.refresh()
     with pytest.raises(TransientError, match=r"'away\.example' does not answer"):
-        discovery.known("away.example")
-    assert discovery.known("half.example")
+        discovery.find("away.example", "A")
     assert discovery.find("half.example", "A") is not None
     with pytest.raises(TransientError):
         discovery.find("half.example", "B")
@@ -204,7 +199,7 @@ async def test_an_old_server_is_read_version_by_version(api: FakeApi, client: Cl
     assert deployments is not None
     assert (pods.has_status, pods.has_scale, deployments.version, deployments.has_scale) == (True, False, "v1", True)
     with pytest.raises(TransientError):
-        discovery.known("broken")
+        discovery.find("broken", "Pods")
 
 
 async def test_what_is_no_discovery_document_is_malformed(api: FakeApi, client: ClusterClient) -> None:
