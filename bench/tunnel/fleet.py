@@ -106,7 +106,8 @@ async def hub(port: int, folder: str) -> None:
     context = server_context()
     context.load_cert_chain(f"{folder}/hub.pem")
     context.load_verify_locations(f"{folder}/ca.pem")
-    await listen(api.app([tunnels]), Bind("127.0.0.1", port), setting="hub_bind", tls=context, cancel_handlers=True)
+    bind = Bind("127.0.0.1", port)
+    await listen(api.app([tunnels]), bind, setting="hub_bind", tls=lambda: context, cancel_handlers=True)
     say("ready")
     await tunnels.run()
 

@@ -25,6 +25,9 @@ BUSY_SECONDS: Final = 1.0  # after a connection that could not be accepted: no d
 _LOOK_SECONDS: Final = 1.0
 _UNKNOWN: Final = frozenset({401, 403, 426, 429})  # answers to somebody whose connection is not worth its memory
 
+FindContext = Callable[[], ssl.SSLContext]
+"""The TLS context of this moment."""
+
 log = structlog.get_logger()
 
 
@@ -109,7 +112,7 @@ class Caller(web.RequestHandler):
 
     def __init__(self, manager: web.Server, strangers: Strangers, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.handshake: Stranger | None = None
+        self.handshake: _Handshake | None = None
         self._strangers = strangers
         self._head = 0  # bytes of a head that is not whole
 
@@ -120,10 +123,24 @@ class Caller(web.RequestHandler):
         if transport is not None:
             transport.abort()
 
+    def retire(self) -> None:
+        """Take no further request: what is being answered is the last."""
+        if self._waits:
+            self.cut()
+        else:
+            self.close()
+
+    @property
+    def _waits(self) -> bool:
+        """For a request, of which a part may have come."""
+        return self._waiter is not None and not self._waiter.done()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.handshake is not None:
             self._strangers.discard(self.handshake)
+            if not self.handshake.counts():
+                self.cut()
             self.handshake = None
         self._strangers.add(self)
 
@@ -135,7 +152,7 @@ class Caller(web.RequestHandler):
         super().data_received(data)
         if self._request_count:
             self._strangers.discard(self)
-        if self._waiter is None or self._waiter.done():
+        if not self._waits:
             self._head = 0  # a request is in hand: these were its bytes
             return
         self._head += len(data)
@@ -172,11 +189,16 @@ class Caller(web.RequestHandler):
 
 
 class _Handshake:
-    """A connection whose TLS is not up yet. asyncio's servers accept those without end, and nobody can end them."""
+    """A connection whose TLS is not up yet. asyncio's servers accept those without end, and nobody can end them.
+
+    Attributes:
+        counts: whether it began with the context of this moment; else it trusted who may count no more.
+    """
 
     def __init__(
-        self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None, strangers: Strangers
+        self, connection: socket.socket, make: Callable[[], Caller], tls: FindContext | None, strangers: Strangers
     ) -> None:
+        self.counts: Callable[[], bool] = lambda: True
         self._strangers = strangers
         self._untouched: socket.socket | None = connection
         strangers.add(self)
@@ -187,9 +209,10 @@ class _Handshake:
             self._untouched.close()  # a task that is cancelled before it began runs not one line
         self._task.cancel()
 
-    async def _run(self, connection: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None) -> None:
+    async def _run(self, connection: socket.socket, make: Callable[[], Caller], tls: FindContext | None) -> None:
         self._untouched = None
-        seconds = None if tls is None else HEAD_SECONDS
+        context, seconds = (None, None) if tls is None else (tls(), HEAD_SECONDS)
+        self.counts = lambda: tls is None or tls() is context
 
         def caller() -> Caller:
             made = make()
@@ -198,7 +221,7 @@ class _Handshake:
 
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                caller, connection, ssl=tls, ssl_handshake_timeout=seconds
+                caller, connection, ssl=context, ssl_handshake_timeout=seconds
             )
         except OSError as error:  # TimeoutError and ssl.SSLError are some
             log.debug("connection not made", why=type(error).__name__)
@@ -209,13 +232,14 @@ class _Handshake:
 
 
 async def accept(
-    listening: socket.socket, make: Callable[[], Caller], tls: ssl.SSLContext | None, strangers: Strangers
+    listening: socket.socket, make: Callable[[], Caller], tls: FindContext | None, strangers: Strangers
 ) -> None:
     """Take connections until cancelled.
 
     Args:
         listening: not blocking.
         make: from `factory`.
+        tls: asked for each connection, and again behind its handshake.
     """
     loop = asyncio.get_running_loop()
     while True:

@@ -119,13 +119,15 @@ async def publish_hub(client: ClusterClient, *, url: str, authority: bytes, vers
     )
 
 
-async def client_authorities(client: ClusterClient) -> bytes:
-    """The authorities of upstream's client certificates, PEM; b"" if there are none or they may not be read."""
+async def client_authorities(client: ClusterClient) -> bytes | None:
+    """The authorities of upstream's client certificates, PEM; b"" if there are none, None if they cannot be read."""
     try:
         config = await client.get_json(CLIENT_CA_PATH)
-    except SyncError as error:
-        log.warning("client certificates are not accepted by the hub", error=str(error))
+    except NotFound:
         return b""
+    except SyncError as error:
+        log.warning("upstream's client authorities cannot be read; those known go on counting", error=str(error))
+        return None
     return str((config.get("data") or {}).get("client-ca-file", "")).encode()
 
 
@@ -167,11 +169,9 @@ class Hub:
         self._configured_replica_url = replica_url
         self.agent_url = agent_url or ""
         self._names = names
-        self._context = server_context()
-        if clients:
-            self._context.load_verify_locations(cadata=clients.decode("ascii"))
-        self._certificate = ServingCertificate(authority, self._context)
-        self._client_ca = b""
+        self._clients = clients
+        self._client_ca = b""  # of upstream's users, PEM
+        self._certificate = self._serving(self._client_ca)
         self._listener: Listener | None = None
         self._hosts: set[str] = set()
 
@@ -200,7 +200,9 @@ class Hub:
             if url:
                 self._hosts.add(urlsplit(url).hostname or "localhost")
         await self._refresh()
-        self._listener = await listen(app, bind, setting="hub_bind", tls=self._context, cancel_handlers=True)
+        self._listener = await listen(
+            app, bind, setting="hub_bind", tls=lambda: self._certificate.context, cancel_handlers=True
+        )
         log.info("hub listens", bind=str(self._listener.bind), url=self.url)
 
     async def keep_fresh(self) -> None:
@@ -217,11 +219,28 @@ class Hub:
             await self._listener.close()
 
     async def _refresh(self) -> None:
+        upstream = await client_authorities(self._client)
+        if upstream is not None and upstream != self._client_ca:
+            self._trust(upstream)
         self._certificate.refresh(self._hosts, now=datetime.now(UTC))
-        authorities = await client_authorities(self._client)
-        if authorities and authorities != self._client_ca:
-            try:
-                self._context.load_verify_locations(cadata=authorities.decode("ascii"))
-                self._client_ca = authorities
-            except (ssl.SSLError, ValueError):
-                log.warning("upstream's client authorities are no PEM", path=CLIENT_CA_PATH)
+
+    def _trust(self, upstream: bytes) -> None:
+        """From now on count these authorities of upstream's users, and none of those before them."""
+        try:
+            serving = self._serving(upstream)
+        except (ssl.SSLError, ValueError):
+            log.warning("upstream's client authorities are no PEM", path=CLIENT_CA_PATH)
+            return
+        serving.refresh(self._hosts, now=datetime.now(UTC))
+        self._certificate, self._client_ca = serving, upstream
+        if self._listener is not None:
+            log.info("upstream's client authorities changed", path=CLIENT_CA_PATH)
+            self._listener.retire_certified()
+
+    def _serving(self, upstream: bytes) -> ServingCertificate:
+        """What serves with a context of its own: one that trusts an authority does so for ever, and its tickets too."""
+        context = server_context()
+        for authorities in (self._clients, upstream):
+            if authorities.strip():
+                context.load_verify_locations(cadata=authorities.decode("ascii"))
+        return ServingCertificate(self._authority, context)

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from syncer.binds import Bind, flag_name
 from syncer.errors import StartError
-from syncer.hub.callers import Strangers, accept, factory
+from syncer.hub.callers import Caller, FindContext, Strangers, accept, factory
 
 # A caller that sends nothing, or reads nothing, is let go.
 KEEPALIVE_SECONDS: Final = 30.0
@@ -33,6 +32,14 @@ class Listener:
     accepting: list[asyncio.Task[None]]
     sockets: list[socket.socket]
 
+    def retire_certified(self) -> None:
+        """Whoever showed a certificate has to show it again: trust has changed since the handshake."""
+        assert self.runner.server is not None
+        for caller in self.runner.server.connections:
+            assert isinstance(caller, Caller)
+            if caller.transport is not None and caller.transport.get_extra_info("peercert"):
+                caller.retire()
+
     async def close(self) -> None:
         """Stop listening; requests in hand get a moment."""
         for task in self.accepting:
@@ -49,7 +56,7 @@ async def listen(
     bind: Bind,
     *,
     setting: str,
-    tls: ssl.SSLContext | None = None,
+    tls: FindContext | None = None,
     cancel_handlers: bool = False,
     strangers: Strangers | None = None,
 ) -> Listener:
@@ -57,6 +64,7 @@ async def listen(
 
     Args:
         setting: name of the setting that gave `bind`, for the message.
+        tls: gives the context of each new connection; None: no TLS.
         cancel_handlers: a handler whose caller goes away is cancelled; for answers that may last for ever.
         strangers: limits for callers that nobody knows yet.
     Raises:

@@ -56,7 +56,7 @@ async def hub(strangers: Strangers | None = None, known: Reviews | None = None) 
     load_pair(context, issue_server(AUTHORITY, ["127.0.0.1"], now=NOW))
     api = HubApi(Authenticator(asked), Authorizer(asked), Follows(), find_kinds=find_kinds)
     listener = await listen(
-        api.app([Told()]), Bind("127.0.0.1", 0), setting="hub_bind", tls=context, strangers=strangers
+        api.app([Told()]), Bind("127.0.0.1", 0), setting="hub_bind", tls=lambda: context, strangers=strangers
     )
     try:
         yield listener.bind.port
