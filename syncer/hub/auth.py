@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from syncer.api.keys import GroupResource
+from syncer.errors import TransientError
 from syncer.hub.identity import issued_to_agent
 from syncer.hub.replica_identity import issued_to_replica
 from syncer.kube.objects import decode_document
@@ -27,6 +28,7 @@ CACHE_SECONDS: Final = 10.0  # how long a withdrawn right still works here; as f
 CACHE_ENTRIES: Final = 4096
 MAX_TOKEN: Final = 16_384  # bytes
 CONCURRENT_REVIEWS: Final = 8
+WAITING_REVIEWS: Final = 256  # of tokens, with those under way; each is somebody whom nobody knows, and up to 16 KiB
 _REVIEW_TIMEOUT: Final = 5.0
 _JSON: Final = "application/json"
 
@@ -70,29 +72,58 @@ class ReviewClient(Protocol):
     ) -> Any: ...
 
 
+@dataclass(eq=False)
+class _Question(Generic[V]):
+    """One question, answered or not; how many wait for it, and until when its answer counts."""
+
+    answer: asyncio.Task[V]
+    until: float
+    waiting: int = 0
+
+
 class _Recent(Generic[K, V]):
-    """Answers of the last seconds, bounded; one question in flight per key."""
+    """Answers of the last seconds, bounded, and questions that somebody waits for; one question for each key."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, limit: int | None = None) -> None:
+        """Args: limit: how many questions may be open at a time; None: any number, whoever asks is known."""
         self._clock = clock
-        self._entries: OrderedDict[K, tuple[float, asyncio.Future[V]]] = OrderedDict()
+        self._limit = limit
+        self._known: OrderedDict[K, _Question[V]] = OrderedDict()
+        self._asked: set[asyncio.Task[V]] = set()  # without an answer yet
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._clock():
-            return await asyncio.shield(entry[1])
-        future: asyncio.Future[V] = asyncio.ensure_future(ask())
-        self._entries[key] = (self._clock() + CACHE_SECONDS, future)
-        self._entries.move_to_end(key)
-        while len(self._entries) > CACHE_ENTRIES:
-            self._entries.popitem(last=False)
+    async def get(self, key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """The answer to a question. It ends when the last caller who waits for it is gone.
+
+        Raises:
+            TransientError: too many others are asked; or what `ask` raises.
+        """
+        question = self._known.get(key)
+        if question is None or question.until <= self._clock():
+            question = self._ask(key, ask)
+        question.waiting += 1
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(question.answer)
         except BaseException:
+            if question.waiting == 1:
+                question.answer.cancel()
             # An answer that did not come is no answer: the next caller asks again.
-            if self._entries.get(key, (0, None))[1] is future:
-                del self._entries[key]
+            if (question.waiting == 1 or question.answer.done()) and self._known.get(key) is question:
+                del self._known[key]
             raise
+        finally:
+            question.waiting -= 1
+
+    def _ask(self, key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> _Question[V]:
+        if self._limit is not None and len(self._asked) >= self._limit:
+            raise TransientError(f"{self._limit} reviews wait for it already", retry_after_seconds=1.0)
+        answer = asyncio.get_running_loop().create_task(ask())
+        self._asked.add(answer)
+        answer.add_done_callback(self._asked.discard)
+        question = self._known[key] = _Question(answer, self._clock() + CACHE_SECONDS)
+        self._known.move_to_end(key)
+        while len(self._known) > CACHE_ENTRIES:
+            self._known.popitem(last=False)
+        return question
 
 
 class Authenticator:
@@ -100,14 +131,14 @@ class Authenticator:
 
     def __init__(self, client: ReviewClient, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
-        self._recent: _Recent[bytes, User | None] = _Recent(clock)
+        self._recent: _Recent[bytes, User | None] = _Recent(clock, limit=WAITING_REVIEWS)
         self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
 
     async def identify(self, request: web.Request) -> User | None:
         """The caller, by bearer token or else by client certificate.
 
         Raises:
-            SyncError: the upstream API server could not be asked.
+            SyncError: the upstream API server could not be asked, or too many wait for it.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme:

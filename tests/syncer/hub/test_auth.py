@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from syncer.api.keys import GroupResource
+from syncer.errors import TransientError
 from syncer.hub.auth import (
     CACHE_SECONDS,
+    CONCURRENT_REVIEWS,
+    WAITING_REVIEWS,
     Access,
     Authenticator,
     Authorizer,
@@ -88,6 +92,85 @@ async def test_many_callers_at_once_cause_one_question() -> None:
     )
     assert answers == [ALICE] * 50
     assert len(reviews.asked) == 1
+
+
+class Silent(Reviews):
+    """An API server that answers when it is told to."""
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(**known)
+        self.answers = asyncio.Event()
+
+    async def request(self, *args: Any, **options: Any) -> Any:
+        self.asked.append("begun")
+        await self.answers.wait()
+        return await super().request(*args, **options)
+
+
+def ask(authenticator: Authenticator, token: str) -> asyncio.Task[User | None]:
+    return asyncio.create_task(authenticator.identify(request({"Authorization": f"Bearer {token}"})))
+
+
+async def leave(*callers: asyncio.Task[User | None]) -> None:
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    await turns()
+
+
+async def turns() -> None:
+    """What was begun runs until it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_callers_who_left_leave_nothing_behind() -> None:
+    """Strangers who hang up would fill the queue, and all who are somebody would stand behind them."""
+    reviews = Silent(tokens={"good": ("alice", ["dev"])})
+    authenticator, before = Authenticator(reviews), len(asyncio.all_tasks())
+    for round_ in range(10):
+        callers = [ask(authenticator, f"{round_}-{number}") for number in range(100)]
+        await turns()
+        await leave(*callers)
+    assert len(asyncio.all_tasks()) == before
+    begun = len(reviews.asked)
+    assert begun == 10 * CONCURRENT_REVIEWS
+    reviews.answers.set()
+    await turns()
+    assert len(reviews.asked) == begun
+    assert await ask(authenticator, "good") == ALICE
+
+
+async def test_no_more_callers_wait_than_there_is_room_for() -> None:
+    reviews = Silent(tokens={"good": ("alice", ["dev"])})
+    authenticator = Authenticator(reviews)
+    callers = [ask(authenticator, str(number)) for number in range(WAITING_REVIEWS)]
+    await turns()
+    with pytest.raises(TransientError, match="wait"):
+        await ask(authenticator, "good")
+    joined = ask(authenticator, "1")  # the same question once more costs nothing
+    reviews.answers.set()
+    assert await asyncio.gather(*callers, joined) == [None] * (WAITING_REVIEWS + 1)
+    assert await ask(authenticator, "good") == ALICE
+
+
+async def test_one_known_user_may_be_asked_about_many_objects() -> None:
+    """The list of problems asks for each of them."""
+    authorizer = Authorizer(Reviews())
+    many = [PODS._replace(name=str(number)) for number in range(2 * WAITING_REVIEWS)]
+    assert not any(await asyncio.gather(*(authorizer.allows(ALICE, one) for one in many)))
+
+
+async def test_a_caller_who_leaves_takes_the_answer_from_nobody() -> None:
+    reviews = Silent(tokens={"good": ("alice", ["dev"])})
+    authenticator = Authenticator(reviews)
+    first, second = ask(authenticator, "good"), ask(authenticator, "good")
+    await turns()
+    await leave(first)
+    third = ask(authenticator, "good")
+    reviews.answers.set()
+    assert [await second, await third] == [ALICE, ALICE]
+    assert reviews.asked.count("begun") == 1
 
 
 async def test_an_api_server_that_is_down_is_an_error_and_not_an_answer() -> None:
