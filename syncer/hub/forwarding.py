@@ -23,7 +23,7 @@ from syncer.hub.members import Record
 from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.kube import tls
 from syncer.metrics import Metrics
-from tunneler.errors import HandshakeRefused, LinkLost, NoLink, StreamReset, TunnelError
+from tunneler.errors import HandshakeRefused, LinkLost, NoLink, StreamCode, StreamRefused, TunnelError
 from tunneler.links.dial import AnswerHead
 from tunneler.ports import P, StreamTransport
 from tunneler.relay import SocketEnd, StreamEnd
@@ -40,6 +40,13 @@ log = structlog.get_logger()
 
 class NotForwarded(TunnelError):
     """That replica did not take the stream, and nothing of it reached the agent: another one may be asked."""
+
+
+def elsewhere(error: TunnelError) -> bool:
+    """Whether another way may be tried: this one is closed or full, and nothing of the stream reached the target."""
+    if isinstance(error, StreamRefused):
+        return error.code is StreamCode.BUSY
+    return isinstance(error, NoLink | LinkLost | NotForwarded)
 
 
 class Forwarder:
@@ -148,10 +155,8 @@ class ReplicaDoor:
         end = _CallerEnd(request)
         try:
             await session.open_stream(lambda: _AgentEnd(end), request.match_info["service"])
-        except (NoLink, LinkLost) as error:
-            return web.Response(status=503, text=str(error))
-        except StreamReset as error:
-            return web.Response(status=502, text=str(error))
+        except TunnelError as error:
+            return web.Response(status=503 if elsewhere(error) else 502, text=str(error))
         self._count.inc()
         log.debug("stream of another replica", replica=replica, target=target)
         try:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from syncer.hub.forwarding import Forwarder, NotForwarded
+from syncer.hub.forwarding import Forwarder, elsewhere
 from syncer.hub.members import Members, Record
 from syncer.hub.tunnel_targets import StreamOpener
 from tunneler.connections import DEGRADED_SILENCE_SECONDS
-from tunneler.errors import LinkLost, NoLink
+from tunneler.errors import NoLink, TunnelError
 from tunneler.manager import DIAL_SECONDS, ConnectionManager
 from tunneler.ports import P
 
@@ -42,7 +42,7 @@ class SharedOpener:
         Until then nothing of it has reached the target, so another way may be tried.
 
         Raises:
-            NoLink: no replica had a link in time, or none that answered. TunnelError: the agent refused.
+            NoLink: no replica had a link in time, or none with room that answered. TunnelError: the agent refused.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._dial_seconds
@@ -51,7 +51,9 @@ class SharedOpener:
             for way in self._ways():
                 try:
                     return await way.open_stream(factory, service)
-                except (NoLink, LinkLost, NotForwarded) as error:
+                except TunnelError as error:
+                    if not elsewhere(error):
+                        raise
                     why = str(error)
             left = deadline - loop.time()
             if left <= 0:

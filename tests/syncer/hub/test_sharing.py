@@ -17,7 +17,7 @@ from syncer.hub.members import Link, Record
 from syncer.hub.replica_identity import COMMON_NAME
 from tests.support.process import free_port
 from tests.syncer.hub.places import AUTHORITY, SHORT, Place, client_context, hub, until
-from tunneler.errors import CloseCode, NoLink, StreamCode, TunnelError
+from tunneler.errors import CloseCode, NoLink, StreamCode, StreamRefused, TunnelError
 from tunneler.session import TunnelSession
 
 GET = "GET /replicas/v1/targets/east/kube-api HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: {}\r\n\r\n"
@@ -103,6 +103,56 @@ async def test_a_link_that_is_silent_is_left_for_one_that_is_not() -> None:
         first.tunnels.members_changed(first.members.remove("r2"))
         caller = await call(first)
         caller.transport.abort()
+
+
+def full(place: Place) -> None:
+    """The links of this replica take no more streams, and it does not know before it asks."""
+    for counted in place.tunnels._targets["east"].sessions:
+        counted.session.protocol._peer_max_streams = 0
+
+
+async def test_a_link_that_is_full_is_left_for_one_that_is_not() -> None:
+    """As is one whose agent drains while the question is on its way: nothing of it has reached the target."""
+    async with AsyncExitStack() as stack:
+        first, second, _ = await linked(stack)
+        await first.agent()
+        await until(first.tunnels.links)
+        full(first)
+        caller = await call(first)
+        assert second.metric("syncline_tunnel_forwarded_total", direction="in") == 1
+        caller.transport.abort()
+
+
+async def test_a_replica_whose_link_is_full_is_left_for_another_one() -> None:
+    async with AsyncExitStack() as stack:
+        first, second, _ = await linked(stack)
+        third = await stack.enter_async_context(hub("r3"))
+        await third.agent(links=("r2",))
+        await until(third.tunnels.links)
+        first.sees(third)
+        chosen, other = (second, third) if first.members.holders("east")[0].replica == "r2" else (third, second)
+        full(chosen)
+        caller = await call(first)
+        assert other.metric("syncline_tunnel_forwarded_total", direction="in") == 1
+        caller.transport.abort()
+
+
+async def test_what_the_agent_refuses_for_another_reason_is_tried_nowhere_else() -> None:
+    """Only it can tell whether something was begun."""
+    async with AsyncExitStack() as stack:
+        first, second, _ = await linked(stack)
+
+        def broken() -> asyncio.Protocol:
+            raise StreamRefused(StreamCode.DIAL_FAILED, "nobody there")
+
+        first.service = second.service = broken
+        for opener in (first, second):
+            with pytest.raises(TunnelError, match="nobody there"):
+                await call(opener)
+        await first.agent()
+        await until(first.tunnels.links)
+        with pytest.raises(TunnelError, match="nobody there"):
+            await call(first)
 
 
 async def test_the_end_of_an_answer_arrives_as_an_end_and_a_broken_one_as_an_error() -> None:
