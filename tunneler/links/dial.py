@@ -23,6 +23,7 @@ from tunneler.links.raw import RawLink
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_REFUSAL_BYTES = 1024
+REFUSAL_SECONDS = 1.0  # for the text of a refusal that does not tell its length, and does not end
 DIAL_TIMEOUT_SECONDS = 10.0
 
 
@@ -174,6 +175,7 @@ class AnswerHead(asyncio.Protocol):
         self.rest = bytearray()
         self._changed = asyncio.Event()
         self.lost = False
+        self._length = MAX_REFUSAL_BYTES  # of the body as far as it is wanted
         self._why = ""
 
     def data_received(self, data: bytes) -> None:
@@ -204,15 +206,18 @@ class AnswerHead(asyncio.Protocol):
         for header in lines[1:]:
             name, _, value = header.partition(":")
             headers[name.strip()] = value.strip()
+        length = headers.get_all("Content-Length")
+        if len(length) == 1 and length[0].isascii() and length[0].isdigit():
+            self._length = min(int(length[0]), MAX_REFUSAL_BYTES)
         return int(number), reason, headers
 
     async def body(self) -> str:
-        """The first KiB of what follows, for people; waits a second at most."""
+        """The first KiB of what follows, for people; waits a second at most. The connection may be kept behind it."""
         try:
-            async with asyncio.timeout(1.0):
-                while len(self.rest) < MAX_REFUSAL_BYTES and not self.lost:
+            async with asyncio.timeout(REFUSAL_SECONDS):
+                while len(self.rest) < self._length and not self.lost:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             pass
-        return bytes(self.rest[:MAX_REFUSAL_BYTES]).decode(errors="replace").strip()
+        return bytes(self.rest[: self._length]).decode(errors="replace").strip()

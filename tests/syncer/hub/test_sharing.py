@@ -18,6 +18,7 @@ from syncer.hub.replica_identity import COMMON_NAME
 from tests.support.process import free_port
 from tests.syncer.hub.places import AUTHORITY, SHORT, Place, client_context, hub, until
 from tunneler.errors import CloseCode, NoLink, StreamCode, StreamRefused, TunnelError
+from tunneler.links import dial
 from tunneler.session import TunnelSession
 
 GET = "GET /replicas/v1/targets/east/kube-api HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: {}\r\n\r\n"
@@ -197,6 +198,17 @@ async def test_a_forwarded_stream_is_never_forwarded_again() -> None:
             await call(first)
         assert second.metric("syncline_tunnel_forwarded_total", direction="out") == 0
         assert second.metric("syncline_tunnel_forwarded_total", direction="in") == 0
+
+
+async def test_a_replica_without_a_link_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the connection open behind its refusal; who asks has read all of that."""
+    monkeypatch.setattr(dial, "REFUSAL_SECONDS", 3600.0)
+    async with AsyncExitStack() as stack:
+        first, second = await replicas(stack, "r1", "r2")
+        holder = holds("r2", int(second.url.rpartition(":")[2]))
+        with pytest.raises(forwarding.NotForwarded, match="no link to east here"):
+            async with asyncio.timeout(10):
+                await first.tunnels._forwarder.open(holder, "east", Caller, "kube-api")
 
 
 async def ask(
