@@ -18,7 +18,8 @@ How a stream behaves, on both ends:
   from inside ``write``, ``close`` or ``abort``.
 
 ``get_extra_info`` knows: ``"stream"`` (id, int), ``"service"`` (str), ``"metadata"`` (mapping), ``"session"``
-(session id, str), ``"peer"`` (the name the session was authenticated as, str); other names give the default.
+(session id, str), ``"peer"`` (the name the session was authenticated as, str), ``"draining"`` (the session takes no
+more streams, bool: what keeps a stream for later use should not); other names give the default.
 """
 
 from __future__ import annotations

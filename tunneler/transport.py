@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tunneler.config import TunnelConfig
+from tunneler.core import SessionState
 from tunneler.errors import StreamCode, StreamReset
 from tunneler.ports import StreamTransport
 from tunneler.protocol import TunnelProtocol
@@ -251,6 +252,8 @@ class MuxTransport(StreamTransport):
                 return self._stream.metadata
             case "session":
                 return self._core.session_id
+            case "draining":
+                return self._core.state is not SessionState.OPEN
             case "peer":
                 return self._session.peer
         return default

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from syncer.agent.api_connection import ApiConnection
 from syncer.agent.headers import forwarded
 from syncer.agent.policy import BadIdentity, Identity, Policy, read_identity
+from syncer.agent.streams import Streams
 from syncer.errors import SyncError
 from syncer.kube import tls
 from syncer.kube.apirequest import Attributes, read_request
@@ -59,7 +61,7 @@ class KubeApi:
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.authority = parts.netloc.encode("ascii")
         self.prefix = parts.path.rstrip("/")
-        self._streams: set[KubeApiStream] = set()
+        self._streams: Streams[KubeApiStream] = Streams()
         self._grant: Grant | None = None
         self._asked = 0.0
 
@@ -78,7 +80,7 @@ class KubeApi:
             return False
         self._policy = policy
         self._judged.clear()
-        for stream in list(self._streams):
+        for stream in self._streams:
             stream.judge_again()
         return True
 
@@ -131,32 +133,10 @@ class KubeApi:
             return transport
 
 
-class _ApiConnection(asyncio.Protocol):
-    """The API server's side of a stream; everything it hears goes to the stream."""
-
-    def __init__(self, stream: KubeApiStream) -> None:
-        self._stream = stream
-
-    def data_received(self, data: bytes) -> None:
-        self._stream.api_data(data)
-
-    def eof_received(self) -> bool:
-        return self._stream.api_eof()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stream.api_lost(self)
-
-    def pause_writing(self) -> None:
-        self._stream.api_full(True)
-
-    def resume_writing(self) -> None:
-        self._stream.api_full(False)
-
-
 class KubeApiStream(asyncio.Protocol):
     """One stream: requests one after another, or one upgrade."""
 
-    def __init__(self, service: KubeApi, streams: set[KubeApiStream]) -> None:
+    def __init__(self, service: KubeApi, streams: Streams[KubeApiStream]) -> None:
         """Args: streams: those that are open; it sees to its own place there."""
         self._service = service
         self._streams = streams
@@ -170,9 +150,10 @@ class KubeApiStream(asyncio.Protocol):
         self._chunks: Chunks | None = None
         self._body_done = True
         self._sent = False  # the head has gone to the API server
+        self._last = False  # its answer says that none follows on this stream
         self._opening: asyncio.Task[None] | None = None
         self._api: asyncio.Transport | None = None
-        self._connection: _ApiConnection | None = None
+        self._connection: ApiConnection | None = None
         self._grant: Grant | None = None
         self._raw = False
         self._ended = [False, False]  # raw: the hub, the API server will send no more
@@ -233,6 +214,21 @@ class KubeApiStream(asyncio.Protocol):
             self._audit(*self._asked, refusal)
             self._close(abort=True)
 
+    # The link's drain.
+
+    @property
+    def rests(self) -> bool:
+        """Nothing is asked, not even in part, and nothing new should be: the link drains."""
+        return self._request is None and not self._buffer and self._drains
+
+    def leave(self) -> None:
+        """End what rests."""
+        self._close()
+
+    @property
+    def _drains(self) -> bool:
+        return self._transport is not None and bool(self._transport.get_extra_info("draining"))
+
     # Requests.
 
     def _next(self) -> None:
@@ -282,7 +278,7 @@ class KubeApiStream(asyncio.Protocol):
         try:
             grant = await self._service.grant()
             if self._api is None or self._api.is_closing():
-                self._connection = _ApiConnection(self)
+                self._connection = ApiConnection(self)
                 self._api = await self._service.connect(self._connection, grant)
         except (SyncError, OSError, TimeoutError) as error:
             log.warning("the API server cannot be reached", server=self._service.authority.decode(), error=str(error))
@@ -381,7 +377,8 @@ class KubeApiStream(asyncio.Protocol):
             self._service.rejected(self._grant)
             raise _OwnCredentialRefused("the API server refuses the agent's own credential")
         # The connection of an upgrade is never used again, whatever the API server makes of it.
-        return head.end_to_end(closing=bool(request.upgrade))
+        self._last = bool(request.upgrade) or self._drains
+        return head.end_to_end(closing=self._last)
 
     def _switch(self) -> None:
         assert self._api is not None
@@ -396,7 +393,7 @@ class KubeApiStream(asyncio.Protocol):
         answer, request = self._answer, self._request
         if answer is None or request is None or not answer.complete:
             return
-        again = answer.reusable and self._body_done and request.keep_alive and not request.upgrade
+        again = answer.reusable and self._body_done and request.keep_alive and not self._last
         self._request = self._answer = self._chunks = self._asked = None
         if not again:
             self._close()
@@ -430,7 +427,7 @@ class KubeApiStream(asyncio.Protocol):
             self._finish()
         return False
 
-    def api_lost(self, connection: _ApiConnection) -> None:
+    def api_lost(self, connection: ApiConnection) -> None:
         """The connection to the API server is gone."""
         if connection is not self._connection:
             return

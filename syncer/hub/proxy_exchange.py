@@ -73,8 +73,10 @@ class TargetConnection(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether a request can be sent."""
-        return self.transport is not None and not self.transport.is_closing() and self._failure is None
+        """Whether a request should be sent. On a link that drains it would be cut, or hold up the drain."""
+        if self.transport is None or self.transport.is_closing() or self._failure is not None:
+            return False
+        return not self.transport.get_extra_info("draining")
 
     @property
     def reusable(self) -> bool:

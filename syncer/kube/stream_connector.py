@@ -26,7 +26,21 @@ _SERVER: Final = "http://kubernetes"
 
 
 class _Handler(Connection):
-    """Told of a broken stream as of a broken socket: it knows what to make of an OSError only."""
+    """Told of a broken stream as of a broken socket: it knows what to make of an OSError only.
+
+    A stream of a link that drains is not kept, for the next one goes over another link.
+    """
+
+    @property
+    def should_close(self) -> bool:
+        return super().should_close or self._drains
+
+    def is_connected(self) -> bool:
+        return super().is_connected() and not self._drains
+
+    @property
+    def _drains(self) -> bool:
+        return self.transport is not None and bool(self.transport.get_extra_info("draining"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         broken = exc is None or isinstance(exc, OSError)

@@ -395,7 +395,7 @@ class Unread(asyncio.Transport):
         return
 
 
-def test_a_hub_that_asks_and_reads_nothing_waits() -> None:
+async def test_a_hub_that_asks_and_reads_nothing_waits() -> None:
     """S63: answers do not pile up at the agent, and none is lost."""
     question = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"  # refused by the policy
     protocol = KubeApi(ClusterCredentials(Access("http://127.0.0.1:1")), POLICY).protocol()

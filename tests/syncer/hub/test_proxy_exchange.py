@@ -15,8 +15,11 @@ class Far(asyncio.Transport):
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
-        self.protocol, self.closed = protocol, False
+        self.protocol, self.closed, self.drains = protocol, False, False
         protocol.connection_made(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.drains if name == "draining" else default
 
     def is_closing(self) -> bool:
         return self.closed
@@ -75,4 +78,17 @@ async def test_no_more_wait_than_a_target_may_keep() -> None:
         pool.give_back("east", connection)
     assert sum(far.closed for far in dial.opened) == 3
     pool.close()
+    assert all(far.closed for far in dial.opened)
+
+
+async def test_what_waits_on_a_link_that_drains_is_not_used_again() -> None:
+    """Else steady traffic holds the drain up to its end, and is cut there."""
+    dial = Dial()
+    pool = TargetPool(dial)
+    pool.give_back("east", await used(pool, "east"))
+    busy = await used(pool, "east")
+    for far in dial.opened:
+        far.drains = True
+    pool.give_back("east", busy)
+    assert pool.kept("east") is None
     assert all(far.closed for far in dial.opened)
