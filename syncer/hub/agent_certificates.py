@@ -106,7 +106,7 @@ def issue(
     """
     issuer, issuer_key = load_authority(authority, now)
     end = min(now + lifetime, issuer.not_valid_after_utc)
-    identity = AgentIdentity(target, cluster_uid, registration_uid, generation, end)
+    identity = AgentIdentity(target, cluster_uid, registration_uid, generation)
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),

@@ -38,14 +38,12 @@ class AgentIdentity:
         cluster_uid: UID of the `kube-system` namespace of the cluster that joined.
         registration_uid: of the ClusterRegistration; another one under the same name is another registration.
         registration_generation: which registration of the target it was.
-        not_after: UTC end of the certificate.
     """
 
     target: str
     cluster_uid: str
     registration_uid: str
     registration_generation: int
-    not_after: datetime
 
     def uri(self) -> str:
         """How the certificate says it."""
@@ -114,7 +112,7 @@ def read_identity(certificate: bytes, authorities: Sequence[x509.Certificate], *
     if not ours or groups != [ORGANIZATION] or len(parts) != 3 or not (parts[1].isascii() and parts[1].isdecimal()):
         raise IdentityRefused(401, "this certificate was not issued to an agent")
     target = common[0].removeprefix(COMMON_NAME_PREFIX)
-    return AgentIdentity(target, parts[2], parts[0], int(parts[1]), found.not_valid_after_utc)
+    return AgentIdentity(target, parts[2], parts[0], int(parts[1]))
 
 
 def mismatch(target: str, known_uid: str, asked_uid: str) -> str:

@@ -31,7 +31,7 @@ from tunneler.links.listen import Peer
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
-BOUND = AgentIdentity("east", "u1", "r1", 1, NOW + timedelta(days=30))
+BOUND = AgentIdentity("east", "u1", "r1", 1)
 
 
 @cache
