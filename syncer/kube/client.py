@@ -276,11 +276,12 @@ class ClusterClient:
         )
 
     async def close(self) -> None:
-        """End all connections; requests in flight and later ones fail as `Unreachable`."""
+        """End all connections, also where who waits for that is cancelled; requests in flight and later ones fail as
+        `Unreachable`."""
         self._closed = True
         sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
-            await session.close()
+        if endings := [asyncio.ensure_future(session.close()) for session in sessions.values()]:
+            await asyncio.wait(endings)
 
     @contextlib.asynccontextmanager
     async def _open(self, arguments: _Arguments, *, watch: bool) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -145,6 +145,8 @@ def test_why_a_pod_does_not_run_is_told_in_the_condition(upstream: Api, kubectl:
     reason = wait_until(lambda: waiting_reason(kubectl.items("west", "pods", namespace, "app=web")))
     assert reason is not None
     assert reason[0] == "Unschedulable"
+    # West's own controller has said by then that nothing is available.
+    wait_until(lambda: (line.collect(), conditions(line.source.status)["Available"]["status"])[1] == "False")
     assert line.made.note("west", *reason)
     line.source.write(line.made)
     available = conditions(line.source.status)["Available"]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import orjson
 import psutil
 import pytest
@@ -453,3 +454,24 @@ async def test_https_proxy_is_used_unless_no_proxy_names_the_server(
     with pytest.raises(TerminalError, match="HTTPS_PROXY: the proxy must be http://") as refused:
         ClusterCredentials(access)
     assert "secret" not in str(refused.value)
+
+
+async def test_a_close_that_is_cancelled_still_ends_every_connection(
+    client: ClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sessions of requests and of watches: who closes may be cancelled while the first says goodbye."""
+    sessions = [client._session(watch=watch) for watch in (False, True)]
+    goodbye, close = asyncio.Event(), aiohttp.ClientSession.close
+
+    async def slow(session: aiohttp.ClientSession) -> None:
+        await goodbye.wait()
+        await close(session)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "close", slow)
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    goodbye.set()
+    await eventually(lambda: all(session.closed for session in sessions))
