@@ -48,7 +48,7 @@ async def remove(request: RemoveRequest, access: Access) -> None:
         if request.kubeconfig:
             await _remove_identity(request, hub_id, uid)
     emit(f"Target {name} is removed; what ran there {'keeps running' if orphan else 'is deleted'}.")
-    if "tunnel" in (target["spec"].get("connection") or {}):
+    if _is_tunnelled(target):
         emit("Its agent is not let in any more: end it there, and remove its credentials folder.")
     elif not request.kubeconfig:
         left = identity.identity_name(hub_id)
@@ -68,8 +68,7 @@ async def remove_all(orphan: bool, wait_seconds: float, access: Access) -> None:
             except errors.NotFound:  # our kinds are not there, so nothing of ours is
                 found = {"items": []}
             names = sorted(item["metadata"]["name"] for item in found["items"])
-            tunnelled = {one["metadata"]["name"] for one in found["items"] if "tunnel" in one["spec"]["connection"]}
-            direct = [name for name in names if name not in tunnelled]
+            direct = sorted(item["metadata"]["name"] for item in found["items"] if not _is_tunnelled(item))
             hub_id = await cluster_uid(upstream.client) if direct else ""
             for name in names:
                 if orphan:
@@ -82,6 +81,10 @@ async def remove_all(orphan: bool, wait_seconds: float, access: Access) -> None:
     if direct:
         left = f"ServiceAccount {SYSTEM_NAMESPACE}/{identity.identity_name(hub_id)} with its role"
         emit(f"On {', '.join(direct)} remains {left}: target add made it.")
+
+
+def _is_tunnelled(target: dict[str, Any]) -> bool:
+    return "tunnel" in (target["spec"].get("connection") or {})
 
 
 async def _wait_gone(client: ClusterClient, name: str, seconds: float, progress: Progress) -> None:

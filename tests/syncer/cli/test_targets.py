@@ -203,3 +203,15 @@ def test_discovery_gives_paths_of_collections_and_objects() -> None:
     deployments = served(DISCOVERY["items"])[0]  # type: ignore[arg-type]
     assert deployments.path() == "/apis/apps/v1/deployments"
     assert deployments.path("shop", "a/b") == "/apis/apps/v1/namespaces/shop/deployments/a%2Fb"
+
+
+def test_removing_all_targets_says_where_an_identity_remains(cli: Cli, upstream: FakeServer) -> None:
+    """Whatever connection a target has, or none: an uninstallation runs this."""
+    connections = {"near": {"kubeconfig": {"name": "near"}}, "far": {"tunnel": {}}, "odd": None}
+    items = [{"metadata": {"name": name}, "spec": {"connection": how}} for name, how in connections.items()]
+    upstream.routes["/apis/syncline.io/v1alpha1/synctargets"] = {"items": items}
+    upstream.routes["/api/v1/namespaces/kube-system"] = {"metadata": {"uid": "hub"}}
+    done = cli("target", "remove", "--all")
+    assert done.code == 0, done.err
+    assert "Targets removed: far, near, odd." in done.out
+    assert "On near, odd remains ServiceAccount syncline-system/" in done.out
