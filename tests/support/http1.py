@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -134,3 +135,26 @@ async def gone(reader: asyncio.StreamReader) -> bytes:
         return await asyncio.wait_for(reader.read(-1), 20)
     except ConnectionError:
         return b""
+
+
+class Answering(asyncio.Transport):
+    """A stream whose far end answers each request at once; its link may drain."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol, self.closed, self.drains = protocol, False, False
+        protocol.connection_made(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.drains if name == "draining" else default
+
+    def write(self, data: Any) -> None:
+        asyncio.get_running_loop().call_soon(self.protocol.data_received, OK)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from syncer.hub.proxy_exchange import IDLE_CONNECTIONS, IDLE_SECONDS, TargetConnection, TargetPool
-from tests.support.http1 import OK
-
-
-class Far(asyncio.Transport):
-    """A target that answers each request at once."""
-
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__()
-        self.protocol, self.closed, self.drains = protocol, False, False
-        protocol.connection_made(self)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.drains if name == "draining" else default
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def write(self, data: Any) -> None:
-        self.protocol.data_received(OK)
-
-    def abort(self) -> None:
-        self.closed = True
+from tests.support.http1 import Answering
 
 
 class Dial:
     """Keeps what it opened."""
 
     def __init__(self) -> None:
-        self.opened: list[Far] = []
+        self.opened: list[Answering] = []
 
     async def open(self, target: str, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
-        self.opened.append(Far(factory()))
+        self.opened.append(Answering(factory()))
         return self.opened[-1]
 
 

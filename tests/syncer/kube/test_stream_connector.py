@@ -21,7 +21,7 @@ from syncer.kube.errors import Forbidden, NotFound, Unreachable
 from syncer.kube.kubeconfig import Access
 from syncer.kube.stream_connector import connector_factory, stream_credentials
 from tests.support.fleet import Kubectl
-from tests.support.http1 import OK, StandIn, listening, running
+from tests.support.http1 import Answering, StandIn, listening, running
 from tests.syncer.kube.real import CONFIGMAPS, configmap
 from tunneler.errors import LinkLost
 
@@ -110,35 +110,12 @@ async def test_a_stream_that_never_opens_is_given_up() -> None:
     await client.close()
 
 
-class Far(asyncio.Transport):
-    """A stream that answers at once; its link may drain."""
-
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__()
-        self.protocol, self.closed, self.drains = protocol, False, False
-        protocol.connection_made(self)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.drains if name == "draining" else default
-
-    def write(self, data: Any) -> None:
-        asyncio.get_running_loop().call_soon(self.protocol.data_received, OK)
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def abort(self) -> None:
-        if not self.closed:
-            self.closed = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-
 @pytest.mark.parametrize("when", ["waiting", "in use"])
 async def test_a_stream_of_a_link_that_drains_carries_no_further_request(when: str) -> None:
-    opened: list[Far] = []
+    opened: list[Answering] = []
 
     async def open_stream(factory: Callable[[], asyncio.Protocol]) -> None:
-        opened.append(Far(factory()))
+        opened.append(Answering(factory()))
         opened[0].drains = when == "in use"
 
     client = ClusterClient(stream_credentials(), name="east", connector=connector_factory(open_stream))
