@@ -39,6 +39,7 @@ from syncer.hub.listener import listen
 from syncer.hub.members import Members
 from syncer.hub.replica_identity import ReplicaIdentity
 from syncer.hub.tunnels import Tunnels
+from syncer.kube.connector import TcpConnector
 from syncer.logs import configure_logs
 from syncer.metrics import Metrics
 from tunneler.config import TunnelConfig
@@ -250,7 +251,7 @@ async def _restart(these: Fleet, running: list[Process], tls: ssl.SSLContext) ->
     await running[0].wait()
     running[0] = await these.start("hub")
     await heard(running[0], "ready", 20)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
+    async with aiohttp.ClientSession(connector=TcpConnector(ssl=tls)) as session:
         asking = asyncio.create_task(ask(session))
         words = await heard(running[1], "up", UP_LIMIT_SECONDS)
         if asking.done():

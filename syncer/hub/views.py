@@ -19,6 +19,7 @@ from syncer.hub.api import ApiFailure, EngineView, Leading, parse_kind, plain
 from syncer.hub.identity import peer_certificate
 from syncer.hub.members import Members
 from syncer.hub.replica_identity import ReplicaIdentity
+from syncer.kube.connector import TcpConnector
 from syncer.kube.objects import ResourceInfo
 
 PATH: Final = "/replicas/v1/views/"
@@ -157,7 +158,7 @@ class _RemoteView:
         limits = aiohttp.ClientTimeout(total=ASK_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with (
-                aiohttp.ClientSession(timeout=limits) as session,
+                aiohttp.ClientSession(connector=TcpConnector(), timeout=limits) as session,
                 session.get(url, params=query, ssl=tls, allow_redirects=False) as answer,
             ):
                 body = await answer.read()

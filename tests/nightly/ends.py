@@ -19,6 +19,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from syncer.kube.connector import TcpConnector
 from tests.nightly.calls import CALLS, SERVICES
 from tests.nightly.flat import Sample, take
 from tests.support.commanded import obey
@@ -165,7 +166,10 @@ class Asker:
     async def _ask(self) -> None:
         while True:
             began = time.monotonic()
-            async with aiohttp.ClientSession() as session, session.get(self._url, ssl=self._tls) as answer:
+            async with (
+                aiohttp.ClientSession(connector=TcpConnector()) as session,
+                session.get(self._url, ssl=self._tls) as answer,
+            ):
                 answer.raise_for_status()
             self._taken.append(time.monotonic() - began)
             await asyncio.sleep(0.01)
