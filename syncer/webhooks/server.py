@@ -22,6 +22,7 @@ from syncer.api.names import Reason
 from syncer.binds import Bind
 from syncer.errors import TerminalError
 from syncer.hub.certificates import KeyPair, ServingCertificate, server_context
+from syncer.serving import clean_up
 from syncer.webhooks.configurations import Registered
 from syncer.webhooks.handlers import MUTATE, VALIDATE, RawClient
 from syncer.webhooks.registration import CHECK_SECONDS, HttpCaller, Registration
@@ -137,7 +138,7 @@ class AdmissionServer:
                 keeping.cancel()
                 await asyncio.gather(keeping, return_exceptions=True)
             await caller.close()
-            await runner.cleanup()
+            await clean_up(runner)
 
     def _renew(self) -> None:
         try:

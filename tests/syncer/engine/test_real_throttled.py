@@ -17,6 +17,7 @@ from deploy.local.fleet import Fleet
 from syncer.hub.certificates import issue_server, load_pair, make_authority, server_context
 from syncer.kube.client import ClusterClient, Response
 from syncer.kube.errors import TooManyRequests
+from syncer.serving import clean_up
 from tests.support.engine import Running, config_map, placement, quiet, running_engine, writes
 
 CONFIG_MAPS = [{"apiVersion": "v1", "kind": "ConfigMap", "names": ["c-*"]}]
@@ -104,7 +105,7 @@ async def stubborn_webhook(run: Running, cluster: str, namespace: str) -> AsyncI
         yield seen
     finally:
         await run.kubectl(cluster, "delete", "mutatingwebhookconfiguration", namespace, "--ignore-not-found")
-        await runner.cleanup()
+        await clean_up(runner)
 
 
 def _configuration(namespace: str, url: str, ca_bundle: bytes) -> Mapping[str, Any]:
