@@ -8,6 +8,7 @@ holds nothing back, and the end of the connection waits in the socket behind wha
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -77,6 +78,8 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     tcp, _ = await loop.create_connection(asyncio.Protocol, host, port)
+    if tcp.is_closing():  # start_tls would tell that to the loop's exception handler
+        raise ConnectionResetError(errno.ECONNRESET, "the peer hung up before TLS")
     try:
         tls = await loop.start_tls(tcp, protocol, context, server_hostname=server_hostname or host)
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,8 @@ async def _connect(target: DialTarget, secure: bool, host: str, port: int) -> tu
         await _pass_proxy(target.proxy, transport, head, host, port)
         if tls is None or not secure:
             return transport, head
+        if transport.is_closing():  # start_tls would tell that to the loop's exception handler
+            raise ConnectionResetError(errno.ECONNRESET, "the proxy hung up")
         head = AnswerHead()
         upgraded = await loop.start_tls(transport, head, tls, server_hostname=host)
         assert upgraded is not None

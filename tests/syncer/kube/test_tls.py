@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,6 +16,7 @@ import uvloop
 
 from syncer.kube.tls import connect
 
+ATTEMPTS = 600
 SIZE = 200_000  # below what a TLS transport reads ahead
 
 
@@ -77,3 +79,33 @@ def test_nothing_is_lost_when_the_peer_hangs_up_on_a_paused_reader(
     with asyncio.Runner(loop_factory=loop) as runner, listening:
         assert runner.run(coroutine) == SIZE
     serving.join(10)
+
+
+def test_a_peer_that_hangs_up_before_tls_is_an_error_of_the_caller_alone() -> None:
+    """The loop's exception handler, which writes a traceback into the log, hears nothing of it."""
+    told: list[dict[str, Any]] = []
+    trust = ssl.create_default_context()
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    port = listening.getsockname()[1]
+
+    def hang_up() -> None:
+        for _ in range(ATTEMPTS):
+            connection, _ = listening.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    async def attempt() -> None:
+        with pytest.raises(OSError):  # noqa: PT011 - whichever the system tells
+            await connect(asyncio.Protocol(), "127.0.0.1", port, context=trust, server_hostname="a")
+
+    async def attempts() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        for _ in range(ATTEMPTS // 10):
+            await asyncio.gather(*(attempt() for _ in range(10)))
+
+    serving = threading.Thread(target=hang_up, daemon=True)
+    serving.start()
+    with listening:
+        uvloop.run(attempts())
+        serving.join(10)
+    assert told == []
