@@ -22,6 +22,7 @@ import pytest
 
 from deploy.local.fleet import Fleet
 from tests.e2e.audit import AuditLog, audit_arguments
+from tests.e2e.manifests import namespace as manifest_of_namespace
 from tests.support.fleet import start_fleet, stop_fleet, wait_until
 from tests.support.operator import Installation
 
@@ -73,7 +74,7 @@ def assert_no_exception(installed: Installation) -> None:
 def _room(installation: Installation, name: str) -> Iterator[str]:
     words = re.sub(r"[^a-z0-9]+", "-", name.removeprefix("test_").lower())[:30].strip("-")
     namespace = f"{words}-{uuid.uuid4().hex[:6]}"
-    installation.kubectl("upstream", "create", "namespace", namespace)
+    installation.api["upstream"].create("namespace", "", manifest_of_namespace(namespace))
     yield namespace
     for api in installation.api.values():
         api.delete("namespace", "", namespace)

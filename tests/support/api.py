@@ -16,6 +16,7 @@ from kubernetes import client, config
 from deploy.local.fleet import Cluster
 
 MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"
 PATHS = {
     "namespace": "/api/v1/namespaces",
     "configmap": "/api/v1/configmaps",
@@ -25,6 +26,8 @@ PATHS = {
     "deployment": "/apis/apps/v1/deployments",
     "cronjob": "/apis/batch/v1/cronjobs",
     "lease": "/apis/coordination.k8s.io/v1/leases",
+    "validatingwebhookconfiguration": "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    "mutatingwebhookconfiguration": "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
     "crd": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "synctarget": "/apis/syncline.io/v1alpha1/synctargets",
     "placement": "/apis/syncline.io/v1alpha1/placements",
@@ -111,6 +114,14 @@ class Api:
         status, answer = self.request("PATCH", path_of(kind, namespace, name, subresource), patch, MERGE)
         assert status == http.HTTPStatus.OK, answer
         return answer
+
+    def apply(self, *manifests: Mapping[str, Any]) -> None:
+        """`kubectl apply --server-side --force-conflicts`."""
+        for manifest in manifests:
+            metadata = manifest["metadata"]
+            path = path_of(manifest["kind"].lower(), metadata.get("namespace", ""), metadata["name"])
+            status, answer = self.request("PATCH", f"{path}?fieldManager=kubectl&force=true", manifest, APPLY)
+            assert status in (http.HTTPStatus.OK, http.HTTPStatus.CREATED), answer
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         status, answer = self.request("DELETE", path_of(kind, namespace, name))

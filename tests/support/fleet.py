@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import subprocess
+import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +63,8 @@ class Kubectl:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        self._apis: dict[tuple[int, str], Api] = {}  # of each thread and cluster
+        weakref.finalize(self, _close, self._apis)
 
     def __call__(
         self,
@@ -102,16 +106,22 @@ class Kubectl:
             GroundError: it could not be asked for.
         """
         if kind in PATHS:
-            api = Api(self.fleet.clusters[cluster])
+            api = self.api(cluster)
             try:
                 return api.get(kind, namespace, name)
             except (AssertionError, OSError, http.client.HTTPException) as error:
-                raise GroundError(f"{cluster}: {kind}/{name}: {error!r}") from error
-            finally:
                 api.close()
+                raise GroundError(f"{cluster}: {kind}/{name}: {error!r}") from error
         scope = ("-n", namespace) if namespace else ()
         said = self(cluster, "get", kind, name, *scope, "-o", "json", "--ignore-not-found")
         return json.loads(said) if said else None
+
+    def api(self, cluster: str) -> Api:
+        """This thread's client of a cluster, for what needs no process of kubectl."""
+        key = threading.get_ident(), cluster
+        if key not in self._apis:
+            self._apis[key] = Api(self.fleet.clusters[cluster])
+        return self._apis[key]
 
     def items(self, cluster: str, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
         """List objects, of all namespaces when none is given."""
@@ -119,6 +129,11 @@ class Kubectl:
         listed = json.loads(self(cluster, "get", kind, *scope, "-l", selector, "-o", "json"))
         found: list[dict[str, Any]] = listed["items"]
         return found
+
+
+def _close(apis: dict[tuple[int, str], Api]) -> None:
+    for api in apis.values():
+        api.close()
 
 
 def wait_until(check: Callable[[], T], *, timeout_seconds: float = 20, every_seconds: float = 0.05) -> T:

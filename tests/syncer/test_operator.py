@@ -53,9 +53,10 @@ def start(ground: Kubectl, tmp_path: Path) -> Iterator[Start]:
     yield begin
     for one in started:
         one.end()
+    api = ground.api("upstream")
     for kind in ("validatingwebhookconfiguration", "mutatingwebhookconfiguration"):
-        ground("upstream", "delete", kind, "syncline.io", "--ignore-not-found")
-    ground("upstream", "delete", "lease", "syncline-operator", "-n", "syncline-system", "--ignore-not-found")
+        api.delete(kind, "", "syncline.io")
+    api.delete("lease", "syncline-system", "syncline-operator")
 
 
 def fails(*arguments: str, code: int) -> tuple[str, str]:

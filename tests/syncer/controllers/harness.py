@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,6 +71,7 @@ class Bench:
 
     def __init__(self, kubectl: Kubectl, engine: NotingEngine, controller: SyncTargetController) -> None:
         self.kubectl = kubectl
+        self.api = kubectl.api("upstream")
         self.engine = engine
         self.controller = controller
         self.metrics = Metrics()
@@ -84,7 +84,7 @@ class Bench:
     def secret(self, name: str, kubeconfig: str) -> None:
         data = {"kubeconfig": base64.b64encode(kubeconfig.encode()).decode()}
         metadata = {"name": name, "namespace": "syncline-system"}
-        self.kubectl.apply("upstream", {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        self.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
     def target(self, kubeconfig: str | None, **spec: Any) -> str:
         """A new SyncTarget; None makes no Secret."""
@@ -99,7 +99,7 @@ class Bench:
             "metadata": {"name": name},
             "spec": {"connection": {"direct": {"kubeconfigSecretRef": reference}}, **spec},
         }
-        self.kubectl.apply("upstream", manifest)
+        self.api.apply(manifest)
         return name
 
     def get(self, name: str) -> dict[str, Any] | None:
@@ -131,10 +131,9 @@ class Bench:
         """Remove what the test made, finalizers included: the controller is gone by now."""
         for name in self.names:
             if self.get(name) is not None:
-                body = json.dumps({"metadata": {"finalizers": None}})
-                self.kubectl("upstream", "patch", "synctarget", name, "--type=merge", "-p", body)
-                self.kubectl("upstream", "delete", "synctarget", name, "--ignore-not-found")
-            self.kubectl("upstream", "delete", "secret", name, "-n", "syncline-system", "--ignore-not-found")
+                self.api.patch("synctarget", "", name, {"metadata": {"finalizers": None}})
+                self.api.delete("synctarget", "", name)
+            self.api.delete("secret", "syncline-system", name)
 
 
 @asynccontextmanager
