@@ -112,15 +112,24 @@ class InCluster:
         self.helm("upstream", "install", "syncline", str(CHARTS / "syncline"), *as_flags(values), *WAIT)
         self.install_seconds = time.monotonic() - began
 
-    def install_agent(self, target: str) -> None:
-        """Token, `helm install` on the target, approval by a person."""
-        told = json.loads(self.must("token", "create", target, "-o", "json"))
+    def install_agent(self, target: str, *, namespace: str = NAMESPACE, upstream: Path | None = None) -> None:
+        """Token, `helm install` on the target, approval by a person.
+
+        Args:
+            upstream: kubeconfig of another upstream than that of this installation.
+        """
+        told = json.loads(self.must("token", "create", target, "-o", "json", kubeconfig=upstream))
         values = (
             *self.image, f"hub.url={told['hub']}", f"hub.caHash={told['caHash']}", f"target={target}",
             f"token={told['token']}",
         )  # fmt: skip
-        self.helm(target, "install", "syncline-agent", str(CHARTS / "syncline-agent"), *as_flags(values))
-        wait_until(lambda: self.syncline("approve", target).returncode == 0, timeout_seconds=90, every_seconds=0.5)
+        chart = ("syncline-agent", str(CHARTS / "syncline-agent"))
+        self.helm(target, "install", *chart, *as_flags(values), namespace=namespace)
+        wait_until(
+            lambda: self.syncline("approve", target, kubeconfig=upstream).returncode == 0,
+            timeout_seconds=90,
+            every_seconds=0.5,
+        )
 
     def target(self, name: str, kind: str = "Ready") -> dict[str, Any]:
         """A condition of a SyncTarget."""

@@ -14,16 +14,21 @@ from typing import Any
 
 import pytest
 
+from deploy.local.kind import engine
+from deploy.local.kind.provider import kind_name
+from deploy.local.kind.site import node_of
 from tests.e2e.kind.manifests import web
 from tests.e2e.manifests import config_map, namespace, placement
 from tests.support.fleet import wait_until
 from tests.support.incluster import CHARTS, WAIT, InCluster, Measured, as_flags
+from tests.support.operator import condition
 from tests.support.process import free_port
 
 RELEASE = "hosted"  # namespace of the release
 CLUSTER = "upstream"
 SHOP = "hosted-shop"
 PORT = 30444
+FAR, FAR_SHOP = "west", "hosted-far"  # a second target, by an agent: its node may stop without the hub's
 
 
 class Hosted:
@@ -169,6 +174,38 @@ def test_certificates_made_anew_are_taken_up_without_a_restart(hosted: Hosted) -
     wait_until(lambda: color(hosted) == "red", timeout_seconds=60, every_seconds=0.5)
     after = [pod["metadata"]["uid"] for pod in kubectl.items(CLUSTER, "pods", RELEASE)]
     assert set(before) <= set(after)
+
+
+def far_condition(hosted: Hosted) -> dict[str, Any]:
+    """`Available` of the Deployment that runs far away, as upstream tells it."""
+    found = json.loads(hosted("-n", FAR_SHOP, "get", "deployment", "web", "-o", "json"))
+    return condition(found, "Available")
+
+
+def test_a_deployment_on_a_node_that_stopped_is_unknown_upstream(hosted: Hosted) -> None:
+    """The agent is installed and uninstalled by helm, too. Nothing is deleted, and no Pod is made anew."""
+    installed = hosted.installed
+    installed.prepare(FAR, RELEASE)
+    installed.install_agent(FAR, namespace=RELEASE, upstream=hosted.kubeconfig)
+    shop = {"metadata": web()["metadata"] | {"namespace": FAR_SHOP}}
+    hosted.apply(namespace(FAR_SHOP), web() | shop, placement(FAR_SHOP, "shop", [FAR]))
+    wait_until(lambda: far_condition(hosted).get("status") == "True", timeout_seconds=90, every_seconds=0.5)
+    uids = (FAR, "-n", FAR_SHOP, "get", "deployments,pods", "-o", "jsonpath={.items[*].metadata.uid}")
+    before = installed.kubectl(*uids)
+    engine.docker("pause", node_of(kind_name(FAR)))
+    try:
+        wait_until(lambda: far_condition(hosted).get("status") == "Unknown", timeout_seconds=90, every_seconds=1)
+    finally:
+        engine.docker("unpause", node_of(kind_name(FAR)))
+    wait_until(lambda: far_condition(hosted).get("status") == "True", timeout_seconds=90, every_seconds=0.5)
+    assert installed.kubectl(*uids) == before
+    installed.must("target", "remove", FAR, kubeconfig=hosted.kubeconfig)
+    assert installed.kubectl.get(FAR, "deployment", "web", FAR_SHOP) is None
+    installed.helm(FAR, "uninstall", "syncline-agent", "--wait", namespace=RELEASE)
+    found = installed.kubectl.items(FAR, "clusterroles,clusterrolebindings")
+    assert [item for item in found if item["metadata"]["name"] == f"syncline-agent-{RELEASE}"] == []
+    installed.kubectl(FAR, "delete", "namespace", RELEASE, "--wait=false")
+    installed.until_targets_are_ready(timeout_seconds=120)  # the other installation's, of which this node is one
 
 
 def test_a_release_that_comes_again_finds_its_upstream(hosted: Hosted) -> None:
