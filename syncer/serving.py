@@ -11,7 +11,8 @@ async def clean_up(runner: web.BaseRunner) -> None:
     """`runner.cleanup()`, behind which no connection is left.
 
     With TLS aiohttp leaves its side of each connection to wait up to 30 s for the peer's goodbye. Whoever ends the loop
-    meanwhile leaves sockets open, and nobody holds them any more.
+    meanwhile leaves sockets open, and nobody holds them any more. For servers of short answers: of one that its peer
+    reads slowly, what is not in the socket yet is lost.
     """
     transports = [one.transport for one in runner.server.connections] if runner.server is not None else []
     await runner.cleanup()

@@ -14,7 +14,6 @@ from aiohttp import web
 from syncer.binds import Bind, flag_name
 from syncer.errors import StartError
 from syncer.hub.callers import Caller, FindContext, Strangers, accept, factory
-from syncer.serving import clean_up
 
 # A caller that sends nothing, or reads nothing, is let go.
 KEEPALIVE_SECONDS: Final = 30.0
@@ -49,7 +48,7 @@ class Listener:
         for listening in self.sockets:
             listening.close()
         self.strangers.cut_all()
-        await clean_up(self.runner)
+        await self.runner.cleanup()
 
 
 async def listen(
